@@ -1,0 +1,72 @@
+// Package disk is the file system as hardware: a thing that fills up, errs,
+// tears writes, and forgets what was not synced.
+//
+// Code that keeps something durable takes an [FS]. The real one is [Host]; the
+// lying one is in package disktest.
+package disk
+
+import "io"
+
+// An FS is one directory tree. Names are slash-separated and relative to its
+// root; a name that leaves the root is an error.
+//
+// It has more than three methods because each is one promise about a crash, and
+// a store that is given half of them cannot be correct.
+type FS interface {
+	// Create makes a new, empty file for reading and writing. It is an error
+	// (fs.ErrExist) if the name is taken. The name survives a crash only after
+	// SyncDir of its directory.
+	Create(name string) (File, error)
+
+	// Open opens an existing file for reading and writing.
+	Open(name string) (File, error)
+
+	// Rename moves a file, replacing a file of the new name. Atomic against a
+	// crash: afterwards the new name holds the old or the new content, whole.
+	// Durable only after SyncDir.
+	Rename(from, to string) error
+
+	// Remove deletes a file or an empty directory. Durable after SyncDir.
+	Remove(name string) error
+
+	// List returns the names in a directory, sorted, without their path.
+	List(dir string) ([]string, error)
+
+	// MkdirAll makes a directory and the missing ones above it.
+	MkdirAll(dir string) error
+
+	// SyncDir makes the names in a directory durable.
+	SyncDir(dir string) error
+
+	// Free returns the bytes that an ordinary user may still write.
+	Free() (int64, error)
+}
+
+// A File is an open file with explicit positions. ReadAt and WriteAt may be
+// called concurrently on ranges that do not overlap. What was written survives
+// a crash only when a later Sync has returned nil; until then any part of it,
+// in any order and torn at any byte, may be on the medium.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+
+	// Sync makes all data written so far durable (fdatasync). After an error
+	// nothing is known about what was written since the last good Sync, and a
+	// second Sync that succeeds proves nothing: the caller must stop trusting
+	// the file (the kernel drops dirty pages after reporting the error once).
+	Sync() error
+
+	// Allocate reserves size bytes from the start. The new range reads as
+	// zeroes. With fill, the range is written with zeroes, so that a later
+	// overwrite and Sync touch no file system metadata; without, only extents
+	// are reserved, which costs no bytes on the medium now but metadata with
+	// each later Sync. ENOSPC is reported here and not at a later WriteAt.
+	Allocate(size int64, fill bool) error
+
+	// Truncate changes the size of the file.
+	Truncate(size int64) error
+
+	// Size returns the size in bytes.
+	Size() (int64, error)
+}
