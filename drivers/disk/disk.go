@@ -5,7 +5,10 @@
 // lying one is in package disktest.
 package disk
 
-import "io"
+import (
+	"errors"
+	"io"
+)
 
 // An FS is one directory tree. Names are slash-separated and relative to its
 // root; a name that leaves the root is an error.
@@ -42,6 +45,18 @@ type FS interface {
 	Free() (int64, error)
 }
 
+// A Locker is an FS that can keep other processes out. [Host] is one.
+type Locker interface {
+	// Lock takes the lock of that name, a file in the root, and holds it until
+	// the result is closed or the process ends. It does not wait: it is an
+	// error (ErrLocked) if another process, or another Lock of this one, holds
+	// it.
+	Lock(name string) (io.Closer, error)
+}
+
+// ErrLocked is returned by Lock when somebody else holds the lock.
+var ErrLocked = errors.New("locked by another process")
+
 // A File is an open file with explicit positions. ReadAt and WriteAt may be
 // called concurrently on ranges that do not overlap. What was written survives
 // a crash only when a later Sync has returned nil; until then any part of it,
@@ -54,15 +69,15 @@ type File interface {
 	// Sync makes all data written so far durable (fdatasync). After an error
 	// nothing is known about what was written since the last good Sync, and a
 	// second Sync that succeeds proves nothing: the caller must stop trusting
-	// the file (the kernel drops dirty pages after reporting the error once).
+	// the file (the kernel may drop dirty pages after it has reported the error once).
 	Sync() error
 
-	// Allocate reserves size bytes from the start. The new range reads as
-	// zeroes. With fill, the range is written with zeroes, so that a later
-	// overwrite and Sync touch no file system metadata; without, only extents
-	// are reserved, which costs no bytes on the medium now but metadata with
-	// each later Sync. ENOSPC is reported here and not at a later WriteAt.
-	Allocate(size int64, fill bool) error
+	// Allocate reserves space for the first size bytes and makes the file at
+	// least that long; what was not written reads as zeroes. Extents are
+	// reserved, not filled: the first write into one costs file system metadata
+	// at the next Sync, an overwrite does not. ENOSPC (or EDQUOT) is reported
+	// here and not at a later WriteAt inside the range.
+	Allocate(size int64) error
 
 	// Truncate changes the size of the file.
 	Truncate(size int64) error
