@@ -33,9 +33,9 @@ var (
 // goroutines, in no particular order, until their contexts end.
 type Lane struct {
 	mu     sync.Mutex
-	calls  uint64        // calls admitted so far; the last one may be running
-	busy   bool          // the last admitted call is running
-	stuck  time.Time     // when the caller of the running call left; zero if it is waiting
+	calls  uint64    // calls admitted so far; the last one may be running
+	busy   bool      // the last admitted call is running
+	stuck  time.Time // when the caller of the running call left; zero if it is waiting
 	closed bool
 	change chan struct{} // closed and forgotten on each change of the fields above
 }
