@@ -85,12 +85,13 @@ func (p *Poller) Apply(devices []Device) (Changes, error) {
 	return changes, errors.Join(errs...)
 }
 
-func (p *Poller) applyOne(cfg *Device, changes *Changes) error {
+func (p *Poller) applyOne(given *Device, changes *Changes) error {
+	cfg := given.clone()
 	p.mu.Lock()
 	old := p.devices[cfg.Name]
 	p.mu.Unlock()
-	if old != nil && old.session != nil && sameLink(&old.cfg, cfg) {
-		changed, err := old.change(*cfg)
+	if old != nil && old.session != nil && sameLink(&old.cfg, &cfg) {
+		changed, err := old.change(cfg)
 		changes.Changed = append(changes.Changed, changed...)
 		return err
 	}
@@ -100,7 +101,13 @@ func (p *Poller) applyOne(cfg *Device, changes *Changes) error {
 	} else {
 		changes.Added = append(changes.Added, cfg.Name)
 	}
-	return p.add(*cfg)
+	return p.add(cfg)
+}
+
+// clone copies what the caller may go on to change.
+func (d Device) clone() Device {
+	d.Settings, d.Classes, d.Tags = maps.Clone(d.Settings), maps.Clone(d.Classes), slices.Clone(d.Tags)
+	return d
 }
 
 // sameLink reports whether b can go on with the session of a.
