@@ -1,0 +1,118 @@
+package bench
+
+import (
+	"bufio"
+	"encoding/binary"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSeries(t *testing.T) {
+	for _, k := range []struct {
+		in   series
+		want float64
+	}{
+		{nil, 0},
+		{series{3}, 3},
+		{series{9, 1, 5}, 5},
+		{series{4, 1, 3, 2}, 2.5},
+	} {
+		if got := k.in.median(); got != k.want {
+			t.Errorf("median of %v is %v, want %v", k.in, got, k.want)
+		}
+	}
+	if got := (series{10, 30}).over(series{5, 10}).show("%.1f"); got != "2.5 [2.0..3.0]" {
+		t.Errorf("ratios print as %q", got)
+	}
+	if got := (series{1}).over(series{0}); len(got) != 0 {
+		t.Errorf("a ratio to zero gave %v", got)
+	}
+}
+
+func TestWriteTable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "B.md")
+	if err := os.WriteFile(path, []byte("# head\n"+tableBegin+"\nold\n"+tableEnd+"\ntail\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	rows := []Row{{Name: "a", Holdfast: "1", Target: "2", Met: Missed, Note: "x|y"}}
+	if err := WriteTable(path, rows, "made today"); err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"# head\n", "made today", "| a | 1 |", "**missed**", "x/y", "\ntail\n"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the file lacks %q:\n%s", want, out)
+		}
+	}
+	if strings.Contains(string(out), "old") {
+		t.Error("the old table is still there")
+	}
+	if err := os.WriteFile(path, []byte("# no place\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteTable(path, rows, ""); err == nil {
+		t.Error("a file without a place for the table was accepted")
+	}
+}
+
+// TestPlant asks the plant as a client would and checks what it says.
+func TestPlant(t *testing.T) {
+	p, err := startPlant(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop()
+	c, err := net.Dial("tcp", p.addrs[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	r := bufio.NewReader(c)
+	ask := func(pdu ...byte) []byte {
+		t.Helper()
+		req := append([]byte{0, 7, 0, 0, 0, byte(len(pdu) + 1), 1}, pdu...)
+		if _, err := c.Write(req); err != nil {
+			t.Fatal(err)
+		}
+		head := make([]byte, 7)
+		if _, err := io.ReadFull(r, head); err != nil {
+			t.Fatal(err)
+		}
+		if head[1] != 7 {
+			t.Fatalf("transaction is %d", head[1])
+		}
+		body := make([]byte, binary.BigEndian.Uint16(head[4:])-1)
+		if _, err := io.ReadFull(r, body); err != nil {
+			t.Fatal(err)
+		}
+		return body
+	}
+	before := time.Now().UnixMicro()
+	body := ask(3, 0, 0, 0, 6)
+	if len(body) != 14 || body[1] != 12 {
+		t.Fatalf("answer is % x", body)
+	}
+	if at := int64(binary.BigEndian.Uint64(body[2:])); at < before || at > time.Now().UnixMicro() {
+		t.Errorf("the clock registers say %d, not about %d", at, before)
+	}
+	again := ask(3, 0, 4, 0, 1)
+	if again[2] == body[10] && again[3] == body[11] {
+		t.Error("a register did not change between two reads")
+	}
+	ask(6, 0x07, 0xd0, 0, 42)
+	if got := ask(3, 0x07, 0xd0, 0, 1); got[3] != 42 {
+		t.Errorf("the written register reads % x", got)
+	}
+	if got := ask(0x2b, 0, 0, 0, 0); got[0] != 0xab {
+		t.Errorf("an unknown function is answered % x", got)
+	}
+}

@@ -1,0 +1,220 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"holdfast/hil/bench/mqttload"
+)
+
+// hubMemory measures an idle hub, and one with 10,000 connections that do
+// nothing.
+func hubMemory(ctx context.Context, o *Options) ([]Row, error) {
+	const clients = 10_000
+	limit := syscall.Rlimit{}
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return nil, err
+	}
+	if limit.Max < clients+200 {
+		limit.Max = clients + 1000 // root may
+	}
+	limit.Cur = limit.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < clients+200 {
+		return nil, fmt.Errorf("%d open files are needed, %d are allowed", clients+200, limit.Cur)
+	}
+	c, addr, clean, err := startHub(ctx, o, hubConfig{clients: clients + 10})
+	if clean != nil {
+		defer clean()
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer c.stop()
+	time.Sleep(2 * time.Second)
+	idle, err := memory(c.pid(), "status", "VmRSS")
+	if err != nil {
+		return nil, err
+	}
+	conns := make([]net.Conn, 0, clients)
+	defer func() {
+		for _, nc := range conns {
+			nc.Close()
+		}
+	}()
+	for i := range clients {
+		nc, err := mqttload.Connect(addr, fmt.Sprintf("idle-%d", i))
+		if err != nil {
+			return nil, fmt.Errorf("connection %d: %w", i, err)
+		}
+		conns = append(conns, nc)
+	}
+	time.Sleep(2 * time.Second)
+	full, err := memory(c.pid(), "status", "VmRSS")
+	if err != nil {
+		return nil, err
+	}
+	each := float64(full-idle) / clients
+	return []Row{
+		{"memory of an idle hub, resident", fmt.Sprintf("%.1f MiB", float64(idle)/1024), "", "", "at most 25 MiB", verdict(idle <= 25*1024), ""},
+		{"memory of each of 10,000 idle connections, resident", fmt.Sprintf("%.1f KiB", each), "", "", "at most 20 KiB", verdict(each <= 20),
+			fmt.Sprintf("all in: %.0f MiB resident with them", float64(full)/1024)},
+	}, nil
+}
+
+// hubBacklog fills the journal with 10 million messages for a subscriber that
+// is away, and measures what they cost and how long a restart takes.
+func hubBacklog(ctx context.Context, o *Options) ([]Row, error) {
+	const messages = 10_000_000
+	dir, err := os.MkdirTemp(o.Dir, "backlog")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	conf := hubConfig{data: filepath.Join(dir, "data"), budget: "8GiB"}
+	c, addr, clean, err := startHub(ctx, o, conf)
+	if clean != nil {
+		defer clean()
+	}
+	if err != nil {
+		return nil, err
+	}
+	stopped := false
+	defer func() {
+		if !stopped {
+			c.stop()
+		}
+	}()
+	if err := mqttload.Park(addr, "away", "bench/+/data"); err != nil {
+		return nil, fmt.Errorf("park a subscriber: %w", err)
+	}
+	load := mqttload.Options{Broker: addr, Publishers: 10, Window: 200, Size: 128, QoS: 1, Warmup: time.Second, Duration: 3 * time.Minute, Count: messages}
+	// One pass before the fill brings the process to its working size.
+	if _, err := mqttload.Run(ctx, mqttload.Options{Broker: addr, Publishers: 10, Window: 200, Size: 128, QoS: 1, Duration: 3 * time.Second}); err != nil {
+		return nil, err
+	}
+	before, err := memory(c.pid(), "status", "VmRSS")
+	if err != nil {
+		return nil, err
+	}
+	r, err := mqttload.Run(ctx, load)
+	if err != nil {
+		return nil, err
+	}
+	if r.Acked < messages {
+		return nil, fmt.Errorf("%d of %d messages were acknowledged: %v", r.Acked, messages, r.Text)
+	}
+	time.Sleep(2 * time.Second)
+	after, err := memory(c.pid(), "status", "VmRSS")
+	if err != nil {
+		return nil, err
+	}
+	c.stop()
+	stopped = true
+
+	var opens series
+	for range o.Rounds {
+		t := time.Now()
+		again, _, cleanAgain, err := startHub(ctx, o, conf)
+		if err != nil {
+			return nil, err
+		}
+		opens = append(opens, time.Since(t).Seconds())
+		again.stop()
+		cleanAgain()
+	}
+	growth := float64(after-before) / 1024
+	return []Row{
+		{"memory that a backlog of 10 million messages costs", fmt.Sprintf("%+.1f MiB", growth), "", "", "none", verdict(growth < 8),
+			fmt.Sprintf("%.1f MiB resident before, %.1f MiB after; under 8 MiB counts as none", float64(before)/1024, float64(after)/1024)},
+		{"start of a hub whose journal holds 10 million records", opens.show("%.2f") + " s", "", "", "under 1 s", verdict(opens.median() < 1),
+			"process start to first accepted connection"},
+	}, nil
+}
+
+// hubFlash compares the bytes that reached the disk with the bytes of the
+// messages that were stored.
+func hubFlash(ctx context.Context, o *Options) ([]Row, error) {
+	var rows []Row
+	for _, k := range []struct {
+		rate    float64
+		linger  time.Duration
+		seconds int
+	}{
+		{10, time.Second, 30},
+		{1000, 250 * time.Millisecond, 20},
+		{50_000, 20 * time.Millisecond, 15},
+	} {
+		row, err := flashAt(ctx, o, k.rate, k.linger, k.seconds)
+		if errors.Is(err, errUnsteady) {
+			row, err = Row{Name: fmt.Sprintf("flash bytes, %.0f messages/s", k.rate), Met: Unmeasured, Note: err.Error()}, nil
+		}
+		if err != nil {
+			return rows, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+var errUnsteady = errors.New("the load did not keep its rate")
+
+func flashAt(ctx context.Context, o *Options, rate float64, linger time.Duration, seconds int) (Row, error) {
+	const size = 1024
+	c, addr, clean, err := startHub(ctx, o, hubConfig{linger: linger})
+	if clean != nil {
+		defer clean()
+	}
+	if err != nil {
+		return Row{}, err
+	}
+	defer c.stop()
+	syscall.Sync()
+	quiet, err := idleWrites(o.Dir, 5*time.Second)
+	if err != nil {
+		return Row{}, err
+	}
+	window := max(1, int(rate*linger.Seconds()*3/10)) // each of ten publishers may fill three lingers
+	before, err := written(o.Dir)
+	if err != nil {
+		return Row{}, err
+	}
+	t := time.Now()
+	r, err := mqttload.Run(ctx, mqttload.Options{Broker: addr, Publishers: 10, Window: min(window, 60_000), Size: size, QoS: 1, Rate: rate, Duration: time.Duration(seconds) * time.Second})
+	if err != nil {
+		return Row{}, err
+	}
+	syscall.Sync()
+	elapsed := time.Since(t)
+	after, err := written(o.Dir)
+	if err != nil {
+		return Row{}, err
+	}
+	if r.PublishRate < rate*0.9 {
+		return Row{}, fmt.Errorf("%w: %.0f of %.0f messages/s", errUnsteady, r.PublishRate, rate)
+	}
+	bytes := float64(after-before) - quiet*elapsed.Seconds()
+	ratio := bytes / (float64(r.Acked) * size)
+	row := Row{Name: fmt.Sprintf("bytes written to the disk per payload byte, 1 KiB, %.0f messages/s", rate), Holdfast: fmt.Sprintf("%.2f", ratio),
+		Note: fmt.Sprintf("linger %s; acknowledgement p50 %.0f ms; the rest of the machine wrote %.0f KiB/s", linger, r.Ack.P50/1e3, quiet/1024)}
+	if rate >= 1000 {
+		row.Target, row.Met = "at most 1.3", verdict(ratio <= 1.3)
+	}
+	return row, nil
+}
+
+// idleWrites returns the bytes per second that reach the disk without us.
+func idleWrites(dir string, d time.Duration) (float64, error) {
+	a, err := written(dir)
+	if err != nil {
+		return 0, err
+	}
+	time.Sleep(d)
+	b, err := written(dir)
+	return float64(b-a) / d.Seconds(), err
+}
