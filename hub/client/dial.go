@@ -228,7 +228,7 @@ func (o *Options) connectPacket() *packets.Packet {
 }
 
 func (o *Options) parseConnack(f frame) (*packets.Packet, error) {
-	pk := &packets.Packet{ProtocolVersion: o.Version}
+	pk := f.packet(o.Version)
 	if f.head != typeConnack {
 		return nil, fmt.Errorf("%w: packet 0x%02x instead of connack", ErrMalformed, f.head)
 	}

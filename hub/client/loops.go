@@ -6,8 +6,6 @@ import (
 	"io"
 	"runtime"
 	"time"
-
-	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 const (
@@ -202,7 +200,7 @@ func (r *reader) handle(f frame) error {
 	case typePingresp:
 		return nil // it has been heard, which is all it says
 	case typeDisconnect:
-		pk := packets.Packet{ProtocolVersion: r.c.o.Version, FixedHeader: packets.FixedHeader{Remaining: len(f.body)}}
+		pk := f.packet(r.c.o.Version)
 		if err := pk.DisconnectDecode(f.body); err != nil {
 			return fmt.Errorf("%w: disconnect: %w", ErrMalformed, err)
 		}

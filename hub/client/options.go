@@ -181,6 +181,8 @@ func (o *Options) check(u *url.URL) error {
 		return fmt.Errorf("server address %q: scheme must be mqtt, mqtts, ws, wss or unix", o.URL)
 	}
 	switch {
+	case u.User != nil:
+		return fmt.Errorf("server address %q: user name and password have options of their own", u.Redacted())
 	case o.Version != Version311 && o.Version != Version5:
 		return fmt.Errorf("protocol version %d is neither 4 (3.1.1) nor 5", o.Version)
 	case o.Window < 0 || o.Window > MaxWindow:

@@ -92,7 +92,7 @@ func (c *Conn) exchange(ctx context.Context, pk *packets.Packet, enc func(*bytes
 
 // subscribed takes SUBACK and UNSUBACK.
 func (c *Conn) subscribed(f frame) error {
-	pk := &packets.Packet{ProtocolVersion: c.o.Version}
+	pk := f.packet(c.o.Version)
 	decode := pk.SubackDecode
 	if f.head&0xf0 == typeUnsuback {
 		decode = pk.UnsubackDecode

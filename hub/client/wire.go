@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 	"unicode/utf8"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // Packet types (MQTT 5, table 2-1) as the upper half of the first byte.
@@ -31,6 +33,14 @@ const maxRemaining = 268_435_455
 type frame struct {
 	head byte
 	body []byte
+}
+
+// packet returns what the codec wants to know before it decodes f.
+func (f frame) packet(version byte) *packets.Packet {
+	return &packets.Packet{
+		ProtocolVersion: version,
+		FixedHeader:     packets.FixedHeader{Type: f.head >> 4, Remaining: len(f.body)},
+	}
 }
 
 // nextFrame cuts the first packet off buf. n is its size; n = 0 without an
