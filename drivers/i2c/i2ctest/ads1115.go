@@ -120,8 +120,8 @@ func (c *ADS1115) period() time.Duration {
 	return time.Second / perSecond[c.config>>5&7]
 }
 
-// code returns the result for the present voltages (table 8, MUX and PGA;
-// table 3).
+// code returns the result for the present voltages (table 8, MUX and PGA; table
+// 5).
 func (c *ADS1115) code() uint16 {
 	pairs := [8][2]int{{0, 1}, {0, 3}, {1, 3}, {2, 3}, {0, -1}, {1, -1}, {2, -1}, {3, -1}}
 	pair := pairs[c.config>>12&7]

@@ -60,7 +60,7 @@ func (c *MCP9808) PowerCycle() {
 
 func (c *MCP9808) powerUp() {
 	c.pointer, c.ta = 0, 0
-	// Manufacturer, device and revision, resolution 0.0625 (table 5-1).
+	// Manufacturer, device and revision, resolution 0.0625 (table 5-3).
 	c.reg = [9]uint16{0, 0, 0, 0, 0, 0, 0x0054, 0x0400, 0x03}
 	c.next = c.elapsed() + c.period()
 }
@@ -124,7 +124,7 @@ func (c *MCP9808) settle() {
 	c.next = now
 }
 
-// period is the typical conversion time (table on page 3).
+// period is the typical conversion time (table 5-2).
 func (c *MCP9808) period() time.Duration {
 	return [4]time.Duration{30, 65, 130, 250}[c.reg[8]&3] * time.Millisecond
 }
