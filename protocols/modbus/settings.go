@@ -46,7 +46,6 @@ type settings struct {
 	maxRegisters int
 	maxBits      int
 	maxWriteRegs int
-	maxWriteBits int
 	maxGap       int // registers
 	maxGapBits   int
 	timeout      time.Duration
@@ -146,11 +145,10 @@ func (s *settings) readDevice(r *reader) {
 	}
 	s.writeMode = writeMode(r.choice("write_function", writeModeNames))
 	s.maskWrite = r.boolean("mask_write", false)
-	// The most that one request carries: AP 6.1, 6.3, 6.11, 6.12.
+	// The most that one request carries: AP 6.1, 6.3, 6.12.
 	s.maxRegisters = r.integer("max_registers", 125, 1, 125)
 	s.maxBits = r.integer("max_bits", 2000, 1, 2000)
 	s.maxWriteRegs = r.integer("max_write_registers", 123, 1, 123)
-	s.maxWriteBits = r.integer("max_write_bits", 1968, 1, 1968)
 	gap := 32 // a register nobody asked for costs nothing on TCP, and two characters on a line
 	timeout := time.Second
 	if s.transport == transportRTU {
