@@ -8,6 +8,7 @@ package disk
 import (
 	"errors"
 	"io"
+	"syscall"
 )
 
 // An FS is one directory tree. Names are slash-separated and relative to its
@@ -84,4 +85,10 @@ type File interface {
 
 	// Size returns the size in bytes.
 	Size() (int64, error)
+}
+
+// IsFull reports whether an error says that the medium, or this user's share of
+// it, has no room left.
+func IsFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
