@@ -36,7 +36,7 @@ func TestSeries(t *testing.T) {
 
 func TestWriteTable(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "B.md")
-	if err := os.WriteFile(path, []byte("# head\n"+tableBegin+"\nold\n"+tableEnd+"\ntail\n"), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte("# head\n"+tableBegin+"\nstale row\n"+tableEnd+"\ntail\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	rows := []Row{{Name: "a", Holdfast: "1", Target: "2", Met: Missed, Note: "x|y"}}
@@ -52,7 +52,7 @@ func TestWriteTable(t *testing.T) {
 			t.Errorf("the file lacks %q:\n%s", want, out)
 		}
 	}
-	if strings.Contains(string(out), "old") {
+	if strings.Contains(string(out), "stale row") {
 		t.Error("the old table is still there")
 	}
 	if err := os.WriteFile(path, []byte("# no place\n"), 0o644); err != nil {
