@@ -123,7 +123,7 @@ func (d device) ioctl(request uint, arg uintptr) (int, error) {
 			}
 		}
 	}); err != nil {
-		return 0, err
+		return 0, os.ErrClosed // the only reason, for which the runtime has an error of its own
 	}
 	if errno != 0 {
 		return 0, errno
