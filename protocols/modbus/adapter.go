@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/drivers/serial"
 	"holdfast/protocols"
 	"holdfast/protocols/point"
 )
@@ -17,8 +18,8 @@ import (
 type Options struct {
 	// Dial connects to a TCP address, nil for the system's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// OpenSerial opens a serial line; nil for the system's.
-	OpenSerial func(path string, c SerialConfig) (Port, error)
+	// OpenSerial opens a serial port; nil refuses serial lines when they are used.
+	OpenSerial func(ctx context.Context, path string, c serial.Config) (serial.Port, error)
 }
 
 // An Adapter speaks Modbus. It holds the links that its sessions share.
@@ -37,7 +38,9 @@ func New(env protocols.Env, o Options) protocols.Adapter {
 		env.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.OpenSerial == nil {
-		o.OpenSerial = openSerial
+		o.OpenSerial = func(context.Context, string, serial.Config) (serial.Port, error) {
+			return nil, errors.New("no serial ports here")
+		}
 	}
 	return &Adapter{env: env, opts: o, links: map[string]*link{}}
 }
@@ -86,10 +89,10 @@ func (a *Adapter) newLink(name string, set *settings) *link {
 	rtu := &rtuWire{clk: a.env.Clock, turn: set.link.turnaround, echo: set.link.echo}
 	switch set.transport {
 	case transportRTU:
-		rtu.character, rtu.silence = set.line.character(), set.line.silence()
+		rtu.character, rtu.silence = set.line.CharTime(), set.line.T35()
 		l.wire = rtu
-		l.open = func(context.Context) (stream, error) {
-			p, err := a.opts.OpenSerial(set.address, set.line)
+		l.open = func(ctx context.Context) (stream, error) {
+			p, err := a.opts.OpenSerial(ctx, set.address, set.line)
 			if err != nil {
 				return nil, err
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/drivers/clock"
+	"holdfast/drivers/serial"
 	"holdfast/protocols/point"
 )
 
@@ -17,7 +18,7 @@ import (
 type link struct {
 	name string
 	set  linkSettings
-	line SerialConfig
+	line serial.Config
 	clk  clock.Clock
 	log  *slog.Logger
 	open func(ctx context.Context) (stream, error)
@@ -128,14 +129,15 @@ func (l *link) run(c *call, u *unit, reqs []*request) {
 		}
 		return
 	}
+	l.mu.Lock()
+	conn := l.conn
+	u.requests += uint64(len(reqs))
+	budget := u.budget(&reqs[0].patience)
+	l.mu.Unlock()
 	now := l.clk.Elapsed()
 	for _, r := range reqs {
-		r.sentAt = now
+		r.sentAt, r.wait = now, budget
 	}
-	conn := l.current()
-	l.mu.Lock()
-	u.requests += uint64(len(reqs))
-	l.mu.Unlock()
 	if conn == nil { // lost between two exchanges of one turn
 		for _, r := range reqs {
 			r.err = failed(point.BadNotConnected, "%s: not connected", l.name)
@@ -182,11 +184,11 @@ func (l *link) account(u *unit, reqs []*request) {
 		case code == 10 || code == 11:
 			l.barren, l.backoff = 0, 0
 			q, text := explain(r.err, false)
-			waited := l.clk.Elapsed() - r.sentAt
+			waited := l.usedAt - r.sentAt
 			l.missed(u, &r.patience, q, u.text()+": "+text, waited, waited)
 		default:
 			l.barren, l.backoff = 0, 0
-			l.heard(u)
+			l.heard(u, l.usedAt-r.sentAt)
 			if r.err != nil {
 				u.errors++
 			}

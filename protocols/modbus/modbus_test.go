@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/drivers/clock"
+	"holdfast/drivers/serial"
 	"holdfast/hil/plant"
 	sim "holdfast/hil/plant/modbus"
 	"holdfast/protocols"
@@ -32,6 +33,9 @@ func openTTY(path string) (*ttyPort, error) {
 	return &ttyPort{f}, nil
 }
 
+func (p *ttyPort) String() string                 { return p.Name() }
+func (p *ttyPort) WaitSent(context.Context) error { return nil }
+
 func (p *ttyPort) Discard() error {
 	raw, err := p.SyscallConn()
 	if err != nil {
@@ -50,7 +54,7 @@ func (p *ttyPort) Discard() error {
 func newAdapter(t testing.TB) protocols.Adapter {
 	t.Helper()
 	a := New(protocols.Env{Clock: clock.NewReal(), Log: slog.New(slog.DiscardHandler)}, Options{
-		OpenSerial: func(path string, _ SerialConfig) (Port, error) { return openTTY(path) },
+		OpenSerial: func(_ context.Context, path string, _ serial.Config) (serial.Port, error) { return openTTY(path) },
 	})
 	t.Cleanup(func() { a.Close() })
 	return a

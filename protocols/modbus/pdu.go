@@ -19,6 +19,7 @@ type request struct {
 	want    int    // length of a normal answer's PDU
 	patience
 
+	wait   time.Duration // longest wait for this answer: the timeout, or a probe's part of it
 	sentAt time.Duration
 	answer []byte // PDU of the answer, in buf
 	err    error  // nil, *modbus.ModbusError or *failure

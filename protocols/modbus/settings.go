@@ -8,6 +8,8 @@ import (
 	"sort"
 	"strconv"
 	"time"
+
+	"holdfast/drivers/serial"
 )
 
 // transport is the way frames travel.
@@ -32,11 +34,14 @@ const (
 
 var writeModeNames = []string{"auto", "multiple", "read_write"}
 
+// parityNames has the default of SL 2.5.1 first.
+var parityNames = []string{"even", "none", "odd"}
+
 // settings is a device's part of the configuration, as checked.
 type settings struct {
 	transport transport
 	address   string // host:port, or the path of the serial device
-	line      SerialConfig
+	line      serial.Config
 
 	unit         byte
 	ignoreUnit   bool
@@ -118,15 +123,16 @@ func (s *settings) readTarget(r *reader) {
 		r.fail("port", "is missing: the path of the serial device")
 	}
 	s.line.Baud = r.integer("baud", 19200, 50, 4_000_000)
-	s.line.Parity = Parity(r.choice("parity", parityNames))
+	s.line.Parity = []serial.Parity{serial.ParityEven, serial.ParityNone, serial.ParityOdd}[r.choice("parity", parityNames)]
 	stop := 1
-	if s.line.Parity == ParityNone {
+	if s.line.Parity == serial.ParityNone {
 		stop = 2 // eleven bits in every character (SL 2.5.1)
 	}
 	s.line.StopBits = r.integer("stop_bits", stop, 1, 2)
-	s.line.RS485 = r.boolean("rs485", false)
-	s.line.RTSBefore = r.duration("rts_before", 0, 0, 100*time.Millisecond)
-	s.line.RTSAfter = r.duration("rts_after", 0, 0, 100*time.Millisecond)
+	s.line.DataBits = 8 // SL 2.5.1
+	s.line.RS485.Enabled = r.boolean("rs485", false)
+	s.line.RS485.DelayBefore = r.duration("rts_before", 0, 0, 100*time.Millisecond)
+	s.line.RS485.DelayAfter = r.duration("rts_after", 0, 0, 100*time.Millisecond)
 }
 
 func (s *settings) readDevice(r *reader) {

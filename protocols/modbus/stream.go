@@ -8,6 +8,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"holdfast/drivers/serial"
 )
 
 // A stream is an open connection or line.
@@ -85,11 +87,13 @@ func (s *tcpStream) discard() error {
 }
 
 // lineStream is a stream on a serial line.
-type lineStream struct{ Port }
+type lineStream struct{ serial.Port }
 
-func (s lineStream) SetDeadline(t time.Time) error { return s.SetReadDeadline(t) }
-func (s lineStream) check() error                  { return nil }
-func (s lineStream) discard() error                { return s.Discard() }
+func (s lineStream) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
+func (s lineStream) check() error   { return nil }
+func (s lineStream) discard() error { return s.Discard() }
 
 // isTimeout reports whether a read ended by its deadline.
 func isTimeout(err error) bool {
@@ -102,6 +106,8 @@ func lost(err error) string {
 	switch {
 	case errors.Is(err, io.EOF):
 		return "connection closed by the field device"
+	case errors.Is(err, serial.ErrGone):
+		return "the serial adapter is gone"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "connection reset by the field device"
 	}

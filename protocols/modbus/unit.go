@@ -42,6 +42,8 @@ type unit struct {
 	dead    bool          // held because it never answered
 	probeAt time.Duration
 	backoff time.Duration
+	probes  int           // since it was held back
+	slowest time.Duration // answer lately, slowly forgotten
 	quality point.Quality // of the last failure
 	reason  string
 
@@ -72,6 +74,17 @@ func (l *link) refuse(u *unit, p *patience) *failure {
 	return failed(u.quality, "%s; held back, next try in %v", u.reason, wait.Round(10*time.Millisecond)+10*time.Millisecond)
 }
 
+// budget is how long to wait for the unit's next answer. Three of four probes of
+// a unit that is held back are short, as long as its answers never were slow: it
+// is tried more often for the same cost. The fourth has all the time, for a unit
+// that has become slower.
+func (u *unit) budget(p *patience) time.Duration {
+	if !u.held || u.probes%4 == 3 {
+		return p.timeout
+	}
+	return min(p.timeout, max(p.timeout/4, 4*u.slowest))
+}
+
 // shared reports whether more than one unit uses the link.
 func (l *link) shared() bool {
 	n := 0
@@ -98,10 +111,11 @@ func (l *link) leak(u *unit, now time.Duration) {
 	u.leaked = now
 }
 
-// heard notes an answer, an exception included.
-func (l *link) heard(u *unit) {
-	u.silent, u.backoff = 0, 0
+// heard notes an answer, an exception included, that took so long to come.
+func (l *link) heard(u *unit, took time.Duration) {
+	u.silent, u.backoff, u.probes = 0, 0, 0
 	u.held = false
+	u.slowest = max(took, u.slowest-u.slowest/256)
 	if u.dead || !u.answered {
 		if u.dead {
 			l.log.Info("field device answers again", "link", l.name, "unit", u.id, "after", l.clk.Now().Sub(u.since))
@@ -123,6 +137,9 @@ func (l *link) missed(u *unit, p *patience, q point.Quality, reason string, wast
 		u.answered, u.since = false, l.clk.Now()
 	}
 	u.reason = reason
+	if u.held {
+		u.probes++
+	}
 	switch {
 	case u.silent*10 >= p.limit()*9: // time-outs are not exact to the millisecond
 		if !u.dead {

@@ -65,7 +65,7 @@ func (w *rtuWire) one(c *call, s stream, r *request) bool {
 	w.out = appendRTU(w.out[:0], r.unit, r.pdu)
 	start := w.clk.Elapsed()
 	tx := w.travel(len(w.out))
-	wait := tx + r.timeout + w.travel(1+r.want+2)
+	wait := tx + r.wait + w.travel(1+r.want+2)
 	if err := c.arm(wait); err != nil {
 		r.err = ended(err, "asking")
 		return true

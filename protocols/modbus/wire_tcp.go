@@ -31,7 +31,7 @@ type tcpWire struct {
 	out  []byte
 }
 
-func (t *tcpWire) fresh()                                                { t.r, t.w = 0, 0 }
+func (t *tcpWire) fresh()                                            { t.r, t.w = 0, 0 }
 func (t *tcpWire) settle(*call, stream) (byte, time.Duration, error) { return 0, 0, nil }
 
 func (t *tcpWire) exchange(c *call, s stream, reqs []*request) bool {
@@ -42,7 +42,7 @@ func (t *tcpWire) exchange(c *call, s stream, reqs []*request) bool {
 		t.out = appendTCP(t.out, tcpFrame{transaction: t.last, unit: r.unit, pdu: r.pdu})
 	}
 	start := t.clk.Elapsed()
-	if err := c.arm(reqs[0].timeout); err != nil {
+	if err := c.arm(reqs[0].wait); err != nil {
 		for _, r := range reqs {
 			r.err = ended(err, "asking")
 		}
@@ -66,7 +66,7 @@ func (t *tcpWire) exchange(c *call, s stream, reqs []*request) bool {
 		}
 		if left--; left > 0 {
 			start = t.clk.Elapsed()
-			err = c.arm(reqs[0].timeout)
+			err = c.arm(reqs[0].wait)
 		}
 	}
 	if err == nil {
@@ -121,7 +121,7 @@ func describe(c *call, r *request, err error) *failure {
 		if cause := c.ctx.Err(); cause != nil {
 			return ended(cause, fmt.Sprintf("unit %d: waiting for its answer", r.unit))
 		}
-		return failed(point.BadTimeout, "unit %d: no answer within %v", r.unit, r.timeout)
+		return failed(point.BadTimeout, "unit %d: no answer within %v", r.unit, r.wait)
 	case errors.As(err, &io) && c.ctx.Err() == nil:
 		f := failed(point.BadConnectionClosed, "unit %d: %s", r.unit, lost(io.error))
 		f.closed = true
