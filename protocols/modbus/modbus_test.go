@@ -172,3 +172,5 @@ func ramp(size int) *sim.Device {
 	}
 	return d
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -93,15 +93,16 @@ func (w *rtuWire) one(c *call, s stream, r *request) bool {
 	return w.await(c, s, r, start)
 }
 
-// await reads until the answer has come or the deadline that is armed passes.
+// await reads until the answer has come or the deadline that is armed passes. It
+// may have come together with the echo.
 func (w *rtuWire) await(c *call, s stream, r *request, start time.Duration) bool {
 	for {
-		if err := w.fill(s); err != nil {
-			r.err = w.giveUp(c, r, err, start)
-			return isTimeout(err) && !w.impatient
-		}
 		unit, pdu, end := findRTU(w.in[:w.n], r)
 		if end == 0 {
+			if err := w.fill(s); err != nil {
+				r.err = w.giveUp(c, r, err, start)
+				return isTimeout(err) && !w.impatient
+			}
 			continue
 		}
 		w.owes = false

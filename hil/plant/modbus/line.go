@@ -61,7 +61,10 @@ func (p *Plant) ServeLine(ctx context.Context, rw io.ReadWriter, line Line) erro
 			}
 			end := arrived.Add(line.travel(len(frame)))
 			quit, err := p.lineRequest(ctx, rw, line, frame[0], frame[1:len(frame)-2], end, &hole)
-			if err != nil || quit {
+			if quit || ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
 				return err
 			}
 		}
