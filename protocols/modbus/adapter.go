@@ -18,7 +18,7 @@ import (
 type Options struct {
 	// Dial connects to a TCP address, nil for the system's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// OpenSerial opens a serial port; nil refuses serial lines when they are used.
+	// OpenSerial opens a serial port; nil for the terminal devices of the system.
 	OpenSerial func(ctx context.Context, path string, c serial.Config) (serial.Port, error)
 }
 
@@ -38,9 +38,7 @@ func New(env protocols.Env, o Options) protocols.Adapter {
 		env.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.OpenSerial == nil {
-		o.OpenSerial = func(context.Context, string, serial.Config) (serial.Port, error) {
-			return nil, errors.New("no serial ports here")
-		}
+		o.OpenSerial = openTTY
 	}
 	return &Adapter{env: env, opts: o, links: map[string]*link{}}
 }

@@ -287,7 +287,10 @@ func (g *group) divide(b *block) bool {
 
 // text names the block for people.
 func (b *block) text() string {
-	return fmt.Sprintf("%s %d to %d", b.table, b.span.from, b.span.to-1)
+	if b.span.to == b.span.from+1 {
+		return fmt.Sprintf("%s:%d", b.table, b.span.from)
+	}
+	return fmt.Sprintf("%s:%d to %d", b.table, b.span.from, b.span.to-1)
 }
 
 func (g *group) detail(b *block, reason string) string {

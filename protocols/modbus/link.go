@@ -179,13 +179,13 @@ func (l *link) account(u *unit, reqs []*request) {
 			// the new one.
 			l.missed(u, &r.patience, f.quality, f.Error(), f.blame+l.spent, r.timeout)
 		case isFailure && f.sent:
-			l.missed(u, &r.patience, f.quality, f.Error(), f.blame, f.blame)
+			l.missed(u, &r.patience, f.quality, f.Error(), f.blame, min(f.blame, r.timeout))
 		case isFailure:
 		case code == 10 || code == 11:
 			l.barren, l.backoff = 0, 0
 			q, text := explain(r.err, false)
 			waited := l.usedAt - r.sentAt
-			l.missed(u, &r.patience, q, u.text()+": "+text, waited, waited)
+			l.missed(u, &r.patience, q, u.text()+": "+text, waited, min(waited, r.timeout))
 		default:
 			l.barren, l.backoff = 0, 0
 			l.heard(u, l.usedAt-r.sentAt)

@@ -6,13 +6,11 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"holdfast/drivers/clock"
-	"holdfast/drivers/serial"
 	"holdfast/hil/plant"
 	sim "holdfast/hil/plant/modbus"
 	"holdfast/protocols"
@@ -22,40 +20,10 @@ import (
 // long reports whether the acceptance runs were asked for.
 func long() bool { return os.Getenv("HOLDFAST_LONG") == "1" }
 
-// ttyPort is the end of a pseudo terminal that a client opens.
-type ttyPort struct{ *os.File }
-
-func openTTY(path string) (*ttyPort, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	return &ttyPort{f}, nil
-}
-
-func (p *ttyPort) String() string                 { return p.Name() }
-func (p *ttyPort) WaitSent(context.Context) error { return nil }
-
-func (p *ttyPort) Discard() error {
-	raw, err := p.SyscallConn()
-	if err != nil {
-		return err
-	}
-	controlErr := raw.Control(func(fd uintptr) {
-		err = unix.IoctlSetInt(int(fd), unix.TCFLSH, unix.TCIFLUSH)
-	})
-	if controlErr != nil {
-		return controlErr
-	}
-	return err
-}
-
 // newAdapter returns an adapter on the machine's clock that is closed with the test.
 func newAdapter(t testing.TB) protocols.Adapter {
 	t.Helper()
-	a := New(protocols.Env{Clock: clock.NewReal(), Log: slog.New(slog.DiscardHandler)}, Options{
-		OpenSerial: func(_ context.Context, path string, _ serial.Config) (serial.Port, error) { return openTTY(path) },
-	})
+	a := New(protocols.Env{Clock: clock.NewReal(), Log: slog.New(slog.DiscardHandler)}, Options{})
 	t.Cleanup(func() { a.Close() })
 	return a
 }
@@ -174,3 +142,5 @@ func ramp(size int) *sim.Device {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+func containsText(s, part string) bool { return strings.Contains(s, part) }
