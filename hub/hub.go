@@ -29,10 +29,12 @@ type Link interface {
 	// the far side has confirmed m; with an error that is ErrRejected when it
 	// refused m and would refuse it again; with any other error when m's fate
 	// is unknown or the refusal may pass. m is valid until settled is called.
-	// Send itself fails, without a call of settled, when the link has ended.
+	// Send itself fails, without a call of settled, when the link has ended, or
+	// with ErrRejected when it can tell that the far side could never take m.
 	Send(m *Outgoing, settled func(error)) error
 
-	// Done is closed when the link has ended; Err then says why. A link ends by
+	// Done is closed when the link has ended; Err then says why, and does so
+	// already when the first message is settled because of it. A link ends by
 	// itself when the far side has confirmed nothing within its declared bound
 	// although something waits for it.
 	Done() <-chan struct{}
