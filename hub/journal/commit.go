@@ -313,9 +313,6 @@ func (j *Journal) publish(g *group, a *segment) {
 		a.nextOf.Store(uint64(g.next))
 		a.end.Store(g.end)
 		j.dirtyEnd = !g.witness
-		if len(g.lost) == len(j.newLost) {
-			j.newLost = nil
-		}
 		if j.cursors.confirm(g.cursors) {
 			j.keepDue = true
 		}

@@ -18,9 +18,12 @@ type group struct {
 	end    int64  // position after the group
 }
 
+// lostBound is the most bytes that one lost range takes.
+const lostBound = 32
+
 // gather takes the state that is due into the group and sizes its buffer.
 func (j *Journal) gather(batches []*Batch) *group {
-	g := &group{batches: batches, frames: j.frames[:0], lost: j.newLost}
+	g := &group{batches: batches, frames: j.frames[:0]}
 	bodies := 0
 	for _, b := range batches {
 		bodies += b.size
@@ -28,8 +31,7 @@ func (j *Journal) gather(batches []*Batch) *group {
 	g.next = j.Committed() + 1
 	var states int
 	g.cursors, states = j.cursors.take(int(j.o.SegmentBytes / 8))
-	states += len(g.lost) * 32
-	g.bound = int64(bodies + states + (bodies+states)/frameBody*(frameLen+8) + 3*(frameLen+8) + pageSize)
+	g.bound = int64(bodies + states + (bodies+states)/frameBody*(frameLen+8) + 3*(frameLen+8) + lostBound + pageSize)
 	g.chunk = j.tail.take(int(g.bound))
 	g.chunk.first = g.next
 	return g

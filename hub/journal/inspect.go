@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"slices"
 
 	"holdfast/drivers/disk"
 )
@@ -70,7 +69,6 @@ func inspect(ctx context.Context, d disk.FS, whole bool) ([]SegmentInfo, error) 
 			out = append(out, info)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b SegmentInfo) int { return int(b2i(a.State == StateSpare)) - int(b2i(b.State == StateSpare)) })
 	held, err := d.List(quarantineDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -84,13 +82,6 @@ func inspect(ctx context.Context, d disk.FS, whole bool) ([]SegmentInfo, error) 
 		out = append(out, info)
 	}
 	return out, nil
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func inspectFile(d disk.FS, name, suffix string, whole bool) (SegmentInfo, error) {

@@ -41,21 +41,21 @@ type Journal struct {
 	lost   lostRanges
 
 	// The rest belongs to the committer.
-	active   *segment // appended to; nil until the next roll when there is none
-	lastID   uint64
-	spares   []spare
-	pending  []*Batch // taken from the queue
-	newLost  []Gap    // in lost and not yet durable
-	frames   []frame  // for reuse
-	zeroes   []byte
-	dirtyEnd bool          // the end of the active segment has no witness
-	trouble  error         // appends are refused because of it
-	retryAt  time.Duration // elapsed
-	keepDue  bool
-	keepAt   time.Duration // elapsed
-	jobs     chan *job     // to the keeper, while Run runs
-	results  chan *job     // room for one
-	job      *job          // under way
+	active     *segment // appended to; nil until the next roll when there is none
+	lastID     uint64
+	spares     []spare
+	pending    []*Batch // taken from the queue
+	unrecorded bool     // something is in lost that is not yet durable
+	frames     []frame  // for reuse
+	zeroes     []byte
+	dirtyEnd   bool          // the end of the active segment has no witness
+	trouble    error         // appends are refused because of it
+	retryAt    time.Duration // elapsed
+	keepDue    bool
+	keepAt     time.Duration // elapsed
+	jobs       chan *job     // to the keeper, while Run runs
+	results    chan *job     // room for one
+	job        *job          // under way
 }
 
 // Open opens or creates the journal in the root of fs and keeps other

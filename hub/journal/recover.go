@@ -37,6 +37,11 @@ type recovery struct {
 // recover reads the directory and repairs it.
 func (j *Journal) recover() error {
 	r := recovery{j: j, bad: map[*segment]bool{}}
+	// What a process before this one renamed may be seen and yet not be
+	// durable. Nothing is removed because of a name that a crash can take back.
+	if err := j.fs.SyncDir("."); err != nil {
+		return err
+	}
 	names, err := r.tidy()
 	if err != nil {
 		return err
@@ -230,7 +235,14 @@ func (r *recovery) scanOne(s *segment, limit Offset) error {
 	if sealed {
 		k.size = s.seal.stop
 	}
+	stop := int64(0) // where the frames of a group that failed begin
 	k.onFrame = func(f frame, body []byte) error {
+		if limit != 0 && f.first >= limit && stop == 0 {
+			stop = f.pos
+		}
+		if stop != 0 {
+			return nil
+		}
 		switch f.kind {
 		case frameState:
 			if limit == 0 {
@@ -239,7 +251,7 @@ func (r *recovery) scanOne(s *segment, limit Offset) error {
 				}
 			}
 		case frameData:
-			if limit != 0 && f.first >= limit || f.first < next {
+			if f.first < next {
 				return nil
 			}
 			next = f.first + Offset(f.count)
@@ -251,8 +263,10 @@ func (r *recovery) scanOne(s *segment, limit Offset) error {
 		return nil
 	}
 	k.onDamage = func(_, _ int64, after Offset) error {
-		r.bad[s] = true
-		next = max(next, after)
+		if stop == 0 {
+			r.bad[s] = true
+			next = max(next, after)
+		}
 		return nil
 	}
 	if err := k.run(dataPos); err != nil {
@@ -265,6 +279,9 @@ func (r *recovery) scanOne(s *segment, limit Offset) error {
 	if limit != 0 {
 		r.bad[s] = r.bad[s] || next < limit
 		next = limit
+	}
+	if stop != 0 {
+		s.past, k.end = k.end, stop
 	}
 	s.stats = st
 	s.end.Store(k.end)

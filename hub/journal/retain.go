@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -26,7 +27,7 @@ func (j *Journal) keep() {
 	if low, any := j.cursors.lowest(); any {
 		j.setLost(j.lost.forget(low))
 	}
-	j.reclaim(j.o.KeepConsumed)
+	j.reclaim(j.o.KeepConsumed, false)
 	j.dropAged()
 	if j.o.MaxBytes == 0 {
 		return
@@ -45,18 +46,16 @@ func (j *Journal) keep() {
 	}
 }
 
-// finished returns the segments that no longer grow, oldest first.
+// finished returns the segments that no longer grow, oldest first. The last one
+// is never among them, even when it failed: it holds the cursors.
 func (j *Journal) finished() []*segment {
 	list := j.segments()
-	if n := len(list); n > 0 && list[n-1] == j.active {
-		return list[:n-1]
-	}
-	return list
+	return list[:max(0, len(list)-1)]
 }
 
 // reclaim drops consumed segments until at most keep bytes of them, rounded up
-// to a segment, are left. It returns how many it dropped.
-func (j *Journal) reclaim(keep int64) (n int) {
+// to a segment, are left. It returns how many it dropped. force is drop's.
+func (j *Journal) reclaim(keep int64, force bool) (n int) {
 	low, any := j.cursors.lowest()
 	if !any {
 		return 0
@@ -74,7 +73,11 @@ func (j *Journal) reclaim(keep int64) (n int) {
 		if bytes -= s.size; bytes < keep {
 			break
 		}
-		if err := j.drop(s, Consumed); err != nil {
+		err := j.drop(s, Consumed, force)
+		if errors.Is(err, errLater) {
+			break
+		}
+		if err != nil {
 			j.log.Warn("segment not reclaimed", "segment", s.name, "err", err)
 			break
 		}
@@ -94,7 +97,11 @@ func (j *Journal) dropAged() {
 		if s.records() > 0 && s.lastTime >= limit {
 			return
 		}
-		if err := j.drop(s, Aged); err != nil {
+		err := j.drop(s, Aged, false)
+		if errors.Is(err, errLater) {
+			return
+		}
+		if err != nil {
 			j.log.Warn("aged segment not dropped", "segment", s.name, "err", err)
 			return
 		}
@@ -128,15 +135,15 @@ func (j *Journal) victim() victim {
 	return victim{seg: list[0], whole: true}
 }
 
-// makeRoom drops until the budget has room for one more segment.
-func (j *Journal) makeRoom() error {
-	for j.o.MaxBytes > 0 {
-		need := j.o.SegmentBytes
-		if slices.ContainsFunc(j.spares, func(s spare) bool { return s.size == need }) {
+// errLater says that a drop cannot be recorded now, but after the next roll.
+var errLater = errors.New("no segment takes the record of the drop")
+
+// makeRoom drops until the budget has room for that many more bytes.
+func (j *Journal) makeRoom(need int64) error {
+	for j.o.MaxBytes > 0 && j.footprint()+need > j.o.MaxBytes {
+		if need > 0 && slices.ContainsFunc(j.spares, func(s spare) bool { return s.size == need }) {
 			need = 0
-		}
-		if j.footprint()+need <= j.o.MaxBytes {
-			return nil
+			continue
 		}
 		if j.job != nil {
 			if err := j.finish(<-j.results); err != nil {
@@ -168,10 +175,13 @@ func (j *Journal) dropVictim(v victim) error {
 	if low, any := j.cursors.lowest(); any && v.seg.next()-1 <= low {
 		reason = Consumed
 	}
+	if err := j.drop(v.seg, reason, false); err != nil {
+		return err
+	}
 	if reason == Budget && v.seg.records() > 0 {
 		j.overBudget(v.class)
 	}
-	return j.drop(v.seg, reason)
+	return nil
 }
 
 func (j *Journal) overBudget(class uint8) {
@@ -180,31 +190,38 @@ func (j *Journal) overBudget(class uint8) {
 
 // drop forgets a whole segment. The range is durably recorded as lost before
 // the file goes, so that after a crash nobody takes a dropped segment for one
-// that the disk has eaten.
-func (j *Journal) drop(s *segment, reason Reason) error {
+// that the disk has eaten. If it cannot be recorded now the error is errLater;
+// with force the file goes all the same, and a crash before the next roll would
+// report the records as missing.
+func (j *Journal) drop(s *segment, reason Reason, force bool) error {
 	if s.next() > s.base {
 		gap := Gap{From: s.base, To: s.next() - 1, Reason: reason, Classes: s.classes() | s.gapClasses}
-		j.setLost(j.lost.add(gap))
-		j.newLost = append(j.newLost, gap)
-		if err := j.writeState(); err != nil {
+		err := j.recordLost(gap)
+		if err != nil && !(force && errors.Is(err, errLater)) {
 			return fmt.Errorf("drop segment %q: %w", s.name, err)
 		}
+		if err != nil {
+			j.unrecorded = true
+		}
+		j.setLost(j.lost.add(gap))
 	}
 	j.replaceSegment(s, nil)
 	file := s.retire()
 	return j.discard(s.name, s.id, s.size, file, !s.bad)
 }
 
-// writeState makes the new lost ranges durable if there is a segment that takes
-// them. If there is none, the snapshot of the next one will have them; a crash
-// before that reports the records as missing, which is true.
-func (j *Journal) writeState() error {
+// recordLost makes a lost range durable in the active segment.
+func (j *Journal) recordLost(gap Gap) error {
 	a := j.active
+	if a == nil {
+		return errLater
+	}
 	g := j.gather(nil)
-	if a == nil || a.end.Load()+g.bound > a.size-j.sealRoom(a.size) {
+	g.lost = []Gap{gap}
+	if a.end.Load()+g.bound > a.size-j.sealRoom(a.size) {
 		j.cursors.restore(g.cursors)
 		j.tail.give(g.chunk)
-		return nil
+		return errLater
 	}
 	if err := j.write(g); err != nil {
 		a.bad, j.active = true, nil

@@ -37,18 +37,18 @@ func random64() uint64 {
 // name is durable before the old one is sealed. So a sealed segment always has
 // a successor, and one that has none has lost it.
 func (j *Journal) roll() error {
-	if err := j.makeRoom(); err != nil {
+	if err := j.makeRoom(j.o.SegmentBytes); err != nil && !errors.Is(err, errLater) {
 		return err
 	}
 	old := j.active
 	s, err := j.newSegment()
-	if disk.IsFull(err) && j.reclaim(0) > 0 { // KeepConsumed yields to a full disk
+	if disk.IsFull(err) && j.reclaim(0, true) > 0 { // KeepConsumed yields to a full disk
 		s, err = j.newSegment()
 	}
 	if err != nil {
 		return fmt.Errorf("begin segment: %w", err)
 	}
-	j.active, j.newLost = s, nil // the snapshot has them all
+	j.active, j.unrecorded = s, false // the snapshot has all that is lost
 	j.addSegment(s)
 	if old != nil && !old.bad {
 		if err := j.sealSegment(old); err != nil {
@@ -57,6 +57,9 @@ func (j *Journal) roll() error {
 		}
 	}
 	j.keepDue = true
+	if err := j.makeRoom(0); err != nil { // what could not be recorded before
+		j.log.Warn("budget exceeded", "err", err)
+	}
 	return nil
 }
 
@@ -166,12 +169,12 @@ func (j *Journal) sealSegment(s *segment) error {
 // writeSeal writes index and seal, unsynced.
 func writeSeal(s *segment) error {
 	s.seal.after, s.seal.stop = s.next(), s.end.Load()
-	s.indexPos = s.seal.stop
+	s.indexPos = max(s.seal.stop, s.past)
 	var index []indexEntry
 	if p := s.index.Load(); p != nil {
 		index = *p
 	}
-	w := frameWriter{salt: s.salt, pos: s.indexPos, durable: s.indexPos}
+	w := frameWriter{salt: s.salt, pos: s.indexPos, durable: s.seal.stop}
 	w.begin(frameIndex, 0, s.seal.after, 0)
 	w.buf = appendIndex(w.buf, index)
 	w.close()

@@ -40,6 +40,7 @@ type segment struct {
 	filled  int64 // bytes up to here were written before, so that overwriting them is cheap
 	indexed int64 // position of the newest entry of index
 	bad     bool  // never write to this file again
+	past    int64 // end of what a failed group left behind end; the index goes there
 }
 
 func (s *segment) next() Offset { return Offset(s.nextOf.Load()) }

@@ -14,6 +14,15 @@ func (f *FS) CutAfter(n int) {
 	f.cutAfter = n
 }
 
+// EachChange has do called before every call that can change the medium, while
+// nothing else can get in between. clone is CrashClone at that moment; do must
+// not call anything else of f.
+func (f *FS) EachChange(do func(clone func(seed uint64) *FS)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.each = do
+}
+
 // CrashClone returns a file system as it could be found after a power cut now,
 // or at the cut that CutAfter planned: all that was synced, plus a random
 // subset of what was not, torn at any byte and in any order; and of the
@@ -22,6 +31,10 @@ func (f *FS) CutAfter(n int) {
 func (f *FS) CrashClone(seed uint64) *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.crash(seed)
+}
+
+func (f *FS) crash(seed uint64) *FS {
 	from := f
 	if f.cut != nil {
 		from = f.cut

@@ -59,6 +59,7 @@ type FS struct {
 	off      bool
 	cut      *FS // state at the moment of the cut
 	locks    map[string]bool
+	each     func(clone func(seed uint64) *FS)
 }
 
 // A nameOp is one unsynced change of a directory.
@@ -148,6 +149,9 @@ func (f *FS) begin(op Op, name string) error {
 	f.counts[op]++
 	if op.changes() {
 		f.counts[OpAny]++
+		if f.each != nil {
+			f.each(f.crash)
+		}
 		if f.cutAfter == 0 {
 			f.off, f.cut = true, f.copy()
 			return &fs.PathError{Op: string(op), Path: name, Err: ErrPowerOff}
