@@ -85,6 +85,9 @@ func (l *link) connect(c *call) *failure {
 	select {
 	case <-d.done:
 	case <-c.ctx.Done():
+		if errors.Is(c.ctx.Err(), context.Canceled) {
+			return ended(c.ctx.Err(), "connecting")
+		}
 		return failed(point.BadNotConnected, "%s: still connecting: %w", l.name, c.ctx.Err())
 	}
 	return l.adopt(d)

@@ -112,7 +112,7 @@ func TestEveryKindOfDamage(t *testing.T) {
 								t.Fatalf("read %d: register %d is %v", i, from+k, smp.Value)
 							}
 						} else if !smp.Quality.Bad() || smp.Detail == "" {
-							t.Fatalf("read %d: quality %#x without a reason", i, smp.Quality)
+							t.Fatalf("read %d: quality %v without a reason", i, smp.Quality)
 						}
 					}
 				}

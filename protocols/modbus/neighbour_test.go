@@ -54,8 +54,9 @@ func (p *poller) run(ctx context.Context, g protocols.Group, period, timeout tim
 // way. The others are compared with a link on which nothing fails, in the same
 // run.
 func TestNeighboursKeepTheirRate(t *testing.T) {
+	t.Parallel() // the link to compare with runs at the same time
 	const timeout, period = 60 * time.Millisecond, 20 * time.Millisecond
-	span := 4 * time.Second
+	span := 3 * time.Second
 	if long() {
 		span = 12 * time.Second
 	}
@@ -133,7 +134,7 @@ func TestNeighboursKeepTheirRate(t *testing.T) {
 			continue
 		}
 		if o.faulty.first.Quality != tt.reason || !containsText(o.faulty.first.Detail, tt.detail) {
-			t.Errorf("%s: marked %#x %q, want %#x %q", tt.name, o.faulty.first.Quality, o.faulty.first.Detail, tt.reason, tt.detail)
+			t.Errorf("%s: marked %v %q, want %v %q", tt.name, o.faulty.first.Quality, o.faulty.first.Detail, tt.reason, tt.detail)
 		}
 		if tt.fault.Every == 0 && o.faulty.good > 0 {
 			t.Errorf("%s: %d good reads of the faulty unit", tt.name, o.faulty.good)

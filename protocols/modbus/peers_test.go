@@ -181,7 +181,7 @@ func talk(t *testing.T, set map[string]any, mbpoll []string) {
 		other.Close()
 	}
 	if smp := read(t, s, registers(1000, 1))[0]; smp.Quality != point.BadConfigurationError || !containsText(smp.Detail, "exception 2") {
-		t.Errorf("beyond the end: %#x %s", smp.Quality, smp.Detail)
+		t.Errorf("beyond the end: %v %s", smp.Quality, smp.Detail)
 	}
 	s.Close()
 	a.Close()
@@ -192,7 +192,7 @@ func compare(t *testing.T, s *session, tags []point.Tag, want []point.Value) {
 	t.Helper()
 	for i, smp := range read(t, s, tags) {
 		if smp.Quality != point.Good || !smp.Value.Equal(want[i]) {
-			t.Errorf("%s: %v %#x %s, want %v", tags[i].Name, smp.Value, smp.Quality, smp.Detail, want[i])
+			t.Errorf("%s: %v %v %s, want %v", tags[i].Name, smp.Value, smp.Quality, smp.Detail, want[i])
 		}
 	}
 }

@@ -44,7 +44,7 @@ func TestReadAllTables(t *testing.T) {
 				point.IntValue(int64(at)), point.IntValue(int64(at)),
 			}[i%4]
 			if smp.Quality != point.Good || !smp.Value.Equal(want) {
-				t.Fatalf("%s: %v %#x %s, want %v", tags[i].Address, smp.Value, smp.Quality, smp.Detail, want)
+				t.Fatalf("%s: %v %v %s, want %v", tags[i].Address, smp.Value, smp.Quality, smp.Detail, want)
 			}
 		}
 	})
@@ -76,7 +76,7 @@ func TestWriteAndReadBack(t *testing.T) {
 				}
 				for i, smp := range read(t, s, tags) {
 					if smp.Quality != point.Good || !smp.Value.Equal(values[i]) {
-						t.Errorf("%s, mask %v: %s: %v %#x %s, want %v", mode, mask, tags[i].Address, smp.Value, smp.Quality, smp.Detail, values[i])
+						t.Errorf("%s, mask %v: %s: %v %v %s, want %v", mode, mask, tags[i].Address, smp.Value, smp.Quality, smp.Detail, values[i])
 					}
 				}
 				if low := dev.Get(sim.Holding, 31, 1)[0] & 0xff; low != 31 {
