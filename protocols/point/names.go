@@ -8,8 +8,11 @@ import (
 	"sync"
 )
 
-// BadEncodingLimitsExceeded is what a reading gets whose value is too long to travel.
-const BadEncodingLimitsExceeded Quality = 0x80080000
+// Further qualities that the gateway gives.
+const (
+	BadEncodingLimitsExceeded Quality = 0x80080000 // a value too long to travel
+	BadInvalidState           Quality = 0x80AF0000 // a command that the present state forbids
+)
 
 // qualityNames names the status codes that a gateway gives or meets in data,
 // sorted by code: OPC UA Part 4, 7.39.2 (common codes) and Part 8, 6.4.3
@@ -82,7 +85,7 @@ var qualityNames = [...]struct {
 	{0x809E0000, "BadDataUnavailable"},
 	{BadInvalidArgument, "BadInvalidArgument"},
 	{BadConnectionClosed, "BadConnectionClosed"},
-	{0x80AF0000, "BadInvalidState"},
+	{BadInvalidState, "BadInvalidState"},
 	{0x80B80000, "BadRequestTooLarge"},
 	{0x80B90000, "BadResponseTooLarge"},
 	{0x80EE0000, "BadServerTooBusy"},
