@@ -189,8 +189,9 @@ func (c *conn) sweep(now int64) {
 		c.shut(ending{code: KeepAliveTimeout, tell: true, Detachment: Detachment{Reason: "nothing came from the client for one and a half keep-alives"}})
 	}
 	if t := c.writeSince.Load(); t != 0 && now-t > int64(c.s.o.WriteTimeout+tick) {
-		c.s.counters.Stuck.Add(1)
-		c.shut(ending{Detachment: Detachment{Reason: "the client takes nothing"}})
+		if c.shut(ending{Detachment: Detachment{Reason: "the client takes nothing"}}) {
+			c.s.counters.Stuck.Add(1)
+		}
 		c.raw.Close()
 	}
 	if t := c.noteSince.Load(); t != 0 && now-t > int64(c.s.o.BackendTimeout+tick) {
@@ -218,16 +219,16 @@ func (c *conn) fail(f *fault) {
 }
 
 // shut makes the connection end. It may be called by anybody, at any time; the
-// first call decides.
-func (c *conn) shut(e ending) {
+// first call decides, and returns true.
+func (c *conn) shut(e ending) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.shutLocked(e)
+	return c.shutLocked(e)
 }
 
-func (c *conn) shutLocked(e ending) {
+func (c *conn) shutLocked(e ending) bool {
 	if c.closing {
-		return
+		return false
 	}
 	c.closing = true
 	c.ending = e
@@ -251,6 +252,7 @@ func (c *conn) shutLocked(e ending) {
 	if c.kick(); !c.writing {
 		c.interrupt()
 	}
+	return true
 }
 
 // interrupt makes the reader stop waiting for the client.
@@ -268,6 +270,11 @@ func (c *conn) finish() {
 		c.changed.Wait()
 	}
 	told := c.ending.tell
+	c.mu.Unlock()
+	if told {
+		c.sayNoMore()
+	}
+	c.mu.Lock()
 	if c.session != nil {
 		c.drain()
 	}

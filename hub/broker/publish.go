@@ -101,7 +101,7 @@ func expirySeconds(d time.Duration) uint32 {
 	if d <= 0 {
 		return 0
 	}
-	return uint32(min(int64((d+time.Second-1)/time.Second), math.MaxUint32))
+	return uint32(min(int64((d-1)/time.Second)+1, math.MaxUint32))
 }
 
 // publishSize returns the remaining length of d's PUBLISH.

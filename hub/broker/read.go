@@ -184,17 +184,21 @@ func (c *conn) lost(err error) {
 	c.shut(ending{Detachment: Detachment{Reason: reason}})
 }
 
-// linger lets the client read what it was told: closing a socket with unread
-// input makes the kernel throw the output away. The sweep bounds it. WebSockets
-// do without: their library closes the socket when it is interrupted.
-func (c *conn) linger() {
+// sayNoMore ends the stream to the client, which has been told everything.
+func (c *conn) sayNoMore() {
 	if t, ok := c.nc.(*tls.Conn); ok {
 		t.CloseWrite()
 	}
-	c.raw.SetReadDeadline(time.Time{})
-	if w, ok := c.raw.(interface{ CloseWrite() error }); !ok || w.CloseWrite() != nil {
-		return
+	if w, ok := c.raw.(interface{ CloseWrite() error }); ok {
+		w.CloseWrite()
 	}
+}
+
+// linger reads until the client has gone, so that it can read what it was told:
+// closing a socket with unread input makes the kernel throw the output away. The
+// sweep bounds it.
+func (c *conn) linger() {
+	c.raw.SetReadDeadline(time.Time{})
 	b := c.s.buffers.get(bufferSizes[0])
 	defer c.s.buffers.release(b)
 	for {

@@ -36,10 +36,11 @@ type Memory struct {
 	// OnDetach, if set, is called with the end of each attachment.
 	OnDetach func(client string, d broker.Detachment)
 
-	mu       sync.RWMutex
-	sessions map[string]*session
-	retained map[string]message
-	shares   map[string]int // turns of shared subscriptions
+	mu         sync.RWMutex
+	sessions   map[string]*session
+	subscribed map[string]*session // those of sessions that ever subscribed
+	retained   map[string]message
+	shares     map[string]int // turns of shared subscriptions
 }
 
 // message is a stored publication.
@@ -134,6 +135,7 @@ func (m *Memory) Attach(ctx context.Context, p broker.Principal, c *broker.Conne
 func (m *Memory) attach(s *session, client string, c *broker.Connect, out broker.Outlet) *session {
 	if m.sessions == nil {
 		m.sessions = make(map[string]*session)
+		m.subscribed = make(map[string]*session)
 		m.retained = make(map[string]message)
 		m.shares = make(map[string]int)
 	}
@@ -141,6 +143,7 @@ func (m *Memory) attach(s *session, client string, c *broker.Connect, out broker
 	if !present {
 		s = &session{m: m, client: client, flight: broker.NewFlight(broker.FlightState{})}
 		m.sessions[client] = s
+		delete(m.subscribed, client)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -313,6 +316,7 @@ func (s *session) Detach(d broker.Detachment) {
 	s.m.mu.Lock()
 	if d.SessionExpiry == 0 {
 		delete(s.m.sessions, s.client)
+		delete(s.m.subscribed, s.client)
 	}
 	s.m.mu.Unlock()
 	s.mu.Lock()

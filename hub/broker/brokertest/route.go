@@ -21,7 +21,7 @@ func (m *Memory) route(from string, items []broker.Item) {
 		arena = append(arena, b...)
 		return arena[n:len(arena):len(arena)]
 	}
-	woken := make(map[*session]broker.Outlet, 4)
+	woken := make(map[*session]broker.Outlet)
 	m.mu.Lock()
 	for i := range items {
 		it := &items[i]
@@ -52,14 +52,19 @@ func (m *Memory) deliver(msg *message, woken map[*session]broker.Outlet) byte {
 			m.retained[topic] = kept
 		}
 	}
-	shared := make(map[string][]*session)
-	for _, s := range m.sessions {
-		if !s.offer(msg, topic, shared) {
+	var shared map[string][]*session
+	for _, s := range m.subscribed {
+		matched, ok := s.offer(msg, topic)
+		if !ok {
 			return broker.QuotaExceeded
 		}
-		s.mu.Lock()
-		woken[s] = s.out
-		s.mu.Unlock()
+		for _, filter := range matched {
+			if shared == nil {
+				shared = make(map[string][]*session)
+			}
+			shared[filter] = append(shared[filter], s)
+		}
+		woken[s] = s.outlet()
 	}
 	for filter, members := range shared {
 		s := members[m.shares[filter]%len(members)]
@@ -71,9 +76,16 @@ func (m *Memory) deliver(msg *message, woken map[*session]broker.Outlet) byte {
 	return broker.Success
 }
 
+func (s *session) outlet() broker.Outlet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out
+}
+
 // offer queues a message that one of the session's filters matches, once, with
-// the highest QoS of them.
-func (s *session) offer(msg *message, topic string, shared map[string][]*session) bool {
+// the highest QoS of them. Shared ones that match it returns. ok is false when
+// the queue is full.
+func (s *session) offer(msg *message, topic string) (shared []string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var best broker.Subscription
@@ -85,7 +97,7 @@ func (s *session) offer(msg *message, topic string, shared map[string][]*session
 			continue
 		}
 		if isShared {
-			shared[filter] = append(shared[filter], s)
+			shared = append(shared, filter)
 			continue
 		}
 		if sub.NoLocal && msg.from == s.client {
@@ -101,18 +113,18 @@ func (s *session) offer(msg *message, topic string, shared map[string][]*session
 		found = true
 	}
 	if !found {
-		return true
+		return shared, true
 	}
 	limit := s.m.Limit
 	if limit == 0 {
 		limit = 1_000_000
 	}
 	if len(s.queue)-s.head >= limit {
-		return false
+		return nil, false
 	}
 	s.enqueue(msg, best, best.RetainAsPublished && msg.Retain)
 	s.queue[len(s.queue)-1].subIDs = ids
-	return true
+	return shared, true
 }
 
 // enqueue appends one delivery. The caller holds s.mu.
@@ -142,6 +154,7 @@ func (s *session) Subscribe(_ context.Context, subs []broker.Subscription) ([]by
 	if s.subs == nil {
 		s.subs = make(map[string]broker.Subscription)
 	}
+	s.m.subscribed[s.client] = s
 	for i, sub := range subs {
 		codes[i] = sub.QoS
 		_, known := s.subs[sub.Filter]
