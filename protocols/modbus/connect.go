@@ -39,10 +39,17 @@ func (l *link) ready(c *call) *failure {
 	if took > 0 {
 		l.charge(id, took)
 	}
+	if err == nil {
+		return nil
+	}
+	return l.unsettled(c, err)
+}
+
+// unsettled is the failure of a request before which the line could not be
+// brought back into step.
+func (l *link) unsettled(c *call, err error) *failure {
 	var f *failure
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &f):
 		return f
 	case c.ctx.Err() != nil:
