@@ -147,3 +147,9 @@ func parent(path string) string {
 	}
 	return ""
 }
+
+// Has reports whether the file writes the path itself.
+func (d *Document) Has(path string) bool {
+	_, ok := d.places[path]
+	return ok
+}

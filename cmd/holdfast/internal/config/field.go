@@ -1,0 +1,134 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"holdfast/cmd/holdfast/internal/strict"
+	"holdfast/protocols"
+	"holdfast/protocols/poll"
+)
+
+// DeviceCheck is the Check of a protocol's adapter.
+type DeviceCheck func(protocols.Device) error
+
+// DecodeTOML takes a period, or a table of period, timeout and heartbeat.
+func (c *Class) DecodeTOML(v any) error {
+	t, ok := v.(map[string]any)
+	if !ok {
+		return c.Period.DecodeTOML(v)
+	}
+	known := []string{"period", "timeout", "heartbeat"}
+	for _, key := range sorted(t) {
+		var err error
+		switch key {
+		case "period":
+			err = c.Period.DecodeTOML(t[key])
+		case "timeout":
+			err = c.Timeout.DecodeTOML(t[key])
+		case "heartbeat":
+			err = c.Heartbeat.DecodeTOML(t[key])
+		default:
+			err = unknownKey(key, known)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	if c.Period == 0 {
+		return errors.New("period is missing")
+	}
+	return nil
+}
+
+func unknownKey(key string, known []string) error {
+	if near := strict.Nearest(key, known); near != "" {
+		return fmt.Errorf("unknown key; did you mean %q?", near)
+	}
+	return fmt.Errorf("unknown key\nknown here: %s", strings.Join(known, ", "))
+}
+
+func (k *checker) field() {
+	f := &k.c.Field
+	for _, name := range sorted(f.Classes) {
+		path := strict.Join("field.classes", name)
+		if err := checkName(name); err != nil {
+			k.doc.Add(path, "%v", err)
+		}
+		if p := f.Classes[name].Period.Std(); p < time.Millisecond && k.doc.Has(path) {
+			k.doc.Add(path, "period %s is shorter than 1ms", p)
+		}
+	}
+	k.class("field.class", f.Class)
+	for _, d := range []struct {
+		path string
+		d    strict.Duration
+	}{
+		{"field.commands.max_age", f.Commands.MaxAge}, {"field.commands.max_lifetime", f.Commands.MaxLifetime},
+		{"field.commands.timeout", f.Commands.Timeout},
+	} {
+		if d.d.Std() < 10*time.Millisecond || d.d.Std() > time.Hour {
+			k.doc.Add(d.path, "%s is not between 10ms and 1h", d.d)
+		}
+	}
+	names := map[string]bool{}
+	for i := range f.Devices {
+		k.device(strict.At("field.device", i), &f.Devices[i], names)
+	}
+}
+
+func (k *checker) class(path, name string) {
+	if _, ok := k.c.Field.Classes[name]; !ok && name != "" {
+		known := sorted(k.c.Field.Classes)
+		if near := strict.Nearest(name, known); near != "" {
+			k.doc.Add(path, "no scan class %q; did you mean %q?", name, near)
+			return
+		}
+		k.doc.Add(path, "no scan class %q\nthere are: %s", name, strings.Join(known, ", "))
+	}
+}
+
+func (k *checker) device(path string, d *Device, names map[string]bool) {
+	k.unique(path, "field device", d.Name, names)
+	k.class(path+".class", d.Class)
+	sound := k.tags(path, d)
+	check := k.kinds.Protocol(d.Protocol)
+	if check == nil {
+		k.choice(path+".protocol", d.Protocol, k.kinds.Protocols...)
+		return
+	}
+	if !sound {
+		return // the protocol would tell the same mistakes again
+	}
+	pd := k.c.Field.Device(d)
+	if err := pd.Check(); err != nil {
+		k.foreign(path, err)
+		return
+	}
+	k.foreign(path, check(pd.Field()))
+}
+
+// Device returns d as the poller wants it.
+func (f *Field) Device(d *Device) poll.Device {
+	classes := map[string]poll.Class{}
+	for name, c := range f.Classes {
+		classes[name] = poll.Class{Period: c.Period.Std(), Timeout: c.Timeout.Std(), Heartbeat: c.Heartbeat.Std()}
+	}
+	class := d.Class
+	if class == "" {
+		class = f.Class
+	}
+	return poll.Device{Name: d.Name, Protocol: d.Protocol, Settings: d.Settings, Tags: d.Tags, Classes: classes, Class: class,
+		KeepLast: d.KeepLast, Subscribe: d.Subscribe}
+}
+
+// PollDevices returns all devices as the poller wants them.
+func (f *Field) PollDevices() []poll.Device {
+	out := make([]poll.Device, len(f.Devices))
+	for i := range f.Devices {
+		out[i] = f.Device(&f.Devices[i])
+	}
+	return out
+}
