@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
 	"strconv"
@@ -294,39 +295,50 @@ func (k *checker) endpoints() []string {
 
 // UpstreamCheck looks at an upstream's own keys without any I/O and returns
 // every mistake, joined, each naming its key.
-type UpstreamCheck func(name string, settings map[string]any) error
+type UpstreamCheck func(kind, name string, settings map[string]any) error
+
+// fileKeys are the keys of upstreams that name files, relative to the
+// configuration.
+var fileKeys = []string{"ca", "certificate", "key", "password_file"}
 
 func (k *checker) upstreams() {
 	names := map[string]bool{}
 	for i, u := range k.c.Hub.Upstreams {
 		path := strict.At("hub.upstream", i)
 		k.unique(path, "upstream", u.Name, names)
-		check := k.kinds.Upstream(u.Type)
-		if check == nil {
+		if !slices.Contains(k.kinds.Upstreams, u.Type) {
 			k.choice(path+".type", u.Type, k.kinds.Upstreams...)
 			continue
 		}
-		k.foreign(path, check(u.Name, u.Settings))
+		k.foreign(path, k.kinds.Upstream(u.Type, u.Name, u.Settings))
+		for _, key := range fileKeys {
+			if name, ok := u.Settings[key].(string); ok {
+				u.Settings[key] = k.relative(name)
+			}
+		}
 	}
 }
 
 // foreign records the joined mistakes of somebody who knows keys but not
-// lines: a mistake that quotes or begins with one of the table's keys is put
-// on that key's line.
+// lines: a mistake that names one of the table's keys is put on that key's
+// line.
 func (k *checker) foreign(path string, err error) {
 	for _, e := range flatten(err) {
-		text := e.Error()
-		at := path
-		for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \":,;=()", r) }) {
-			if p := strict.Join(path, word); k.doc.Has(p) {
-				at = p
-				text = strings.TrimPrefix(strings.TrimPrefix(text, strconv.Quote(word)+": "), word+": ")
-				break
+		text, at := e.Error(), path
+		if m := quotedKey.FindStringSubmatch(text); m != nil {
+			if place := strict.Join(path, m[3]); k.doc.Has(place) {
+				at = place
+				text = m[1] + m[4]
 			}
 		}
 		k.doc.Add(at, "%s", text)
 	}
 }
+
+// quotedKey takes apart what protocols and upstreams say about a key:
+//
+//	"window": must be ...      key "baud": 17 is not ...      unknown key "buad"; did you mean ...
+var quotedKey = regexp.MustCompile(`^(unknown key)? ?(key )?"([^"]+)"(?:: )?(.*)$`)
 
 // flatten takes joined errors apart.
 func flatten(err error) []error {

@@ -18,9 +18,9 @@ type Kinds struct {
 	// Protocol returns the check of a field protocol, or nil.
 	Protocol  func(name string) DeviceCheck
 	Protocols []string // all names, sorted
-	// Upstream returns the check of a type of upstream, or nil.
-	Upstream  func(name string) UpstreamCheck
-	Upstreams []string // all names, sorted
+	// Upstream looks at the keys of an upstream of a known type.
+	Upstream  UpstreamCheck
+	Upstreams []string // all types, sorted
 }
 
 // Load reads the file at path and the tag tables that it names, and checks all

@@ -105,7 +105,9 @@ func (d *Document) dictionary(path string, src any, dst reflect.Value) {
 		d.wrong(path, "a table", src)
 		return
 	}
-	dst.Set(reflect.MakeMap(dst.Type()))
+	if dst.IsNil() {
+		dst.Set(reflect.MakeMap(dst.Type())) // else its entries are defaults, and the file's are put over them
+	}
 	for _, key := range sortedKeys(t) {
 		v := reflect.New(dst.Type().Elem()).Elem()
 		d.decode(Join(path, key), t[key], v)
