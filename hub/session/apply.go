@@ -101,16 +101,12 @@ func (h *Hub) forget(s *session) {
 func (d *feed) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.online = false
+	d.online, d.closed = false, true
 	d.pending = queue{}
 	d.window = nil
 	if d.cursor != nil {
 		d.cursor.Delete()
 		d.cursor = nil
-	}
-	if d.reader != nil {
-		d.reader.Release()
-		d.reader = nil
 	}
 }
 
@@ -195,7 +191,9 @@ func (h *Hub) join(s *session, sub, old *subscription, number uint64, off journa
 		g.members = without(g.members, old)
 	}
 	g.members = append(slices.Clone(g.members), sub)
-	g.feed.durable = g.feed.durable || s.durable.Load()
+	if g.feed.durable = g.feed.durable || s.durable.Load(); g.feed.durable && !h.replaying {
+		g.feed.startCursor(off)
+	}
 	g.setOnline()
 	g.feed.mu.Unlock()
 	if old == nil {

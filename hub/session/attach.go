@@ -7,17 +7,13 @@ import (
 
 	"holdfast/hub"
 	"holdfast/hub/broker"
+	"holdfast/hub/journal"
 )
 
 // Attach implements [broker.Backend].
 func (h *Hub) Attach(ctx context.Context, p broker.Principal, c *broker.Connect, out broker.Outlet) (broker.Session, error) {
-	if w := c.Will; w != nil {
-		if !p.MayPublish(w.Message.Topic) {
-			return nil, &broker.Refusal{Code: broker.NotAuthorized, Reason: "not allowed to publish to the topic of the will"}
-		}
-		if w.Message.Retain && len(w.Message.Payload) > 0 && h.retainedFull(&w.Message) {
-			return nil, &broker.Refusal{Code: broker.QuotaExceeded, Reason: "no room for the retained message of the will"}
-		}
+	if w := c.Will; w != nil && w.Message.Retain && len(w.Message.Payload) > 0 && h.retainedFull(&w.Message) {
+		return nil, &broker.Refusal{Code: broker.QuotaExceeded, Reason: "no room for the retained message of the will"}
 	}
 	old, err := h.takeOver(ctx, sessionKey(c.ClientID, p.Name()))
 	if err != nil {
@@ -40,7 +36,7 @@ func (h *Hub) Attach(ctx context.Context, p broker.Principal, c *broker.Connect,
 		h.byKey[s.key] = s
 	}
 	s.gone = make(chan struct{})
-	s.present, s.principal, s.version = resume, p, c.Version
+	s.present, s.version = resume, c.Version
 	s.deadline = 0
 	records = h.opening(s, c, records)
 	h.mu.Unlock()
@@ -129,10 +125,10 @@ func (h *Hub) attached(s *session, out broker.Outlet) {
 	if s.flight == nil {
 		s.flight = broker.NewFlight(s.flightState())
 	}
-	if s.durable.Load() {
-		s.feed.startCursor(s)
-	}
 	s.feed.mu.Lock()
+	if s.durable.Load() {
+		s.feed.startCursor(s.opened)
+	}
 	s.feed.online = true
 	s.feed.mu.Unlock()
 	for _, g := range s.groupList() {
@@ -148,10 +144,9 @@ func (h *Hub) attached(s *session, out broker.Outlet) {
 	h.stats.connects.Add(1)
 }
 
-// startCursor makes the position of a durable session durable.
-func (d *feed) startCursor(s *session) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// startCursor makes the position of a durable feed durable, that began at an
+// offset. d.mu is held.
+func (d *feed) startCursor(began journal.Offset) {
 	if d.cursor == nil {
 		c, err := d.hub.j.Cursor(d.name())
 		if err != nil {
@@ -159,10 +154,10 @@ func (d *feed) startCursor(s *session) {
 			return
 		}
 		d.cursor = c
-		d.next = max(d.next, s.opened+1)
+		d.next = max(d.next, began+1)
 	}
 	if !d.cursor.Saved() {
-		d.save(d.low())
+		d.save(max(began, d.low()))
 	}
 }
 

@@ -25,8 +25,13 @@ type feed struct {
 	group   *group
 	owner   string // name of the client, for "no local"
 
+	// reading is held by the one who fetches, also while it reads the journal;
+	// mu is not, because the committer must not wait for a file.
+	reading sync.Mutex
+
 	mu      sync.Mutex
 	online  bool // there is somebody to send to
+	closed  bool
 	durable bool
 	filters []*subscription
 	cache   map[string]*match // by topic, for reading the journal; at most maxCached
@@ -36,6 +41,7 @@ type feed struct {
 	reader  *journal.Reader
 	pending queue
 	window  []slot // sent and not confirmed, and confirmed after such; ascending
+	orphans int    // of a group: at least so many wait for a new holder
 	failed  bool   // the journal could not be read
 
 	cursor     *journal.Cursor
@@ -74,8 +80,7 @@ func (d *feed) offer(f *fanout, it item, body []byte, qos byte) bool {
 		return false // it was read from the journal already
 	case !stored && (d.behind || !d.online || it.job == nil || d.pending.len() >= d.hub.o.MaxPending):
 		if d.online {
-			d.dropped++
-			d.hub.stats.dropped.Add(1)
+			d.drop(1)
 		}
 		return false
 	case !d.online && qos == 0:
@@ -116,8 +121,7 @@ func (d *feed) fallBehind(one journal.Offset) {
 			break
 		}
 		if it.offset == 0 {
-			d.dropped++
-			d.hub.stats.dropped.Add(1)
+			d.drop(1)
 			continue
 		}
 		d.next = min(d.next, it.offset)
@@ -291,26 +295,31 @@ func (r *room) left() bool { return r.count > 0 && r.bytes > 0 }
 
 // fetch adds deliveries for s.
 func (d *feed) fetch(s *session, r *room) {
+	d.reading.Lock()
+	defer d.reading.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.group != nil {
 		d.redeliver(s, r)
 	}
 	for r.left() && len(d.window) < d.hub.o.MaxWindow {
+		if s.pinnedBytes > maxPinned {
+			r.again = true
+			break
+		}
 		if d.behind {
 			if !d.read(s, r) {
-				return
+				break
 			}
 			continue
 		}
 		it, ok := d.pending.pop()
 		if !ok {
-			return
+			break
 		}
 		if !s.pin(it.job, it.seq) {
 			if it.offset == 0 {
-				d.dropped++
-				d.hub.stats.dropped.Add(1)
+				d.drop(1)
 			} else {
 				d.missed = max(d.missed, it.offset)
 				d.fallBehind(it.offset)
@@ -322,54 +331,85 @@ func (d *feed) fetch(s *session, r *room) {
 			d.deliver(s, r, &rec, it.offset, it.match)
 		}
 	}
+	if d.reader != nil && d.hub.readers.Load() > maxReaders {
+		d.reader.Release()
+	}
+}
+
+// maxReaders is how many readers keep their buffers between two Fetches.
+const maxReaders = 64
+
+// setReader begins or ends reading the journal. d.reading and d.mu are held.
+func (d *feed) setReader(r *journal.Reader) {
+	if d.reader != nil {
+		d.reader.Release()
+		d.hub.readers.Add(-1)
+	}
+	if d.reader = r; r != nil {
+		d.hub.readers.Add(1)
+	}
+}
+
+func (d *feed) drop(n uint64) {
+	d.dropped += n
+	d.hub.stats.dropped.Add(n)
 }
 
 // read takes the next record of the journal. It returns false when there is
-// nothing more to do for now.
+// nothing more to do for now. d.mu is held, but not while it reads.
 func (d *feed) read(s *session, r *room) bool {
 	if r.steps--; r.steps < 0 {
 		r.again = true
 		return false
 	}
 	if d.reader == nil {
-		d.reader = d.hub.j.NewReader(d.next)
+		d.setReader(d.hub.j.NewReader(d.next))
 	}
-	rec, err := d.reader.Next()
-	if err != nil {
-		d.next = max(d.next, d.reader.Offset())
-		if err != journal.ErrEnd {
-			d.failed = true
-			d.hub.raise("sessions-read", err.Error())
-			return false
-		}
-		if d.missed < d.next {
-			d.behind = false // from here on the committer offers
-			d.reader.Release()
-			d.reader = nil
-			return true
-		}
+	reader := d.reader
+	d.mu.Unlock()
+	rec, err := reader.Next()
+	d.mu.Lock()
+	if d.closed {
+		d.setReader(nil)
 		return false
 	}
-	d.failed = false
-	if rec.Gap != nil {
+	switch {
+	case err == journal.ErrEnd:
+		d.next = max(d.next, reader.Offset())
+		if d.missed < d.next {
+			d.behind = false // from here on the committer offers
+			d.setReader(nil)
+		}
+		return true
+	case err != nil:
+		d.failed = true
+		d.hub.raise("sessions-read", err.Error())
+		return false
+	case rec.Gap != nil:
 		d.gap(rec.Gap)
 		d.next = max(d.next, rec.Gap.To+1)
 		return true
 	}
 	d.next = rec.Offset + 1
+	d.take(s, r, &rec)
+	return true
+}
+
+// take delivers a record that was read, if it is a message that is wanted.
+func (d *feed) take(s *session, r *room, rec *journal.Record) {
 	if len(rec.Body) == 0 || rec.Body[0] != hub.KindMessage {
-		return true
+		return
 	}
 	var m hub.Record
-	if err := m.Parse(rec.Body); err != nil {
-		return true
+	if m.Parse(rec.Body) != nil {
+		return
 	}
 	how := d.match(&m, rec.Offset)
 	if how == nil {
-		return true
+		return
 	}
 	if _, sent := d.find(rec.Offset); sent {
-		return true
+		return // before a restart
 	}
 	// The reader's memory is gone with its next step.
 	from := len(s.copied)
@@ -377,7 +417,6 @@ func (d *feed) read(s *session, r *room) bool {
 	if m.Parse(s.copied[from:len(s.copied):len(s.copied)]) == nil {
 		d.deliver(s, r, &m, rec.Offset, how)
 	}
-	return true
 }
 
 // gap counts what the journal had to drop.

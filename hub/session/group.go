@@ -1,9 +1,5 @@
 package session
 
-import (
-	"holdfast/hub/broker"
-)
-
 // A group is a shared subscription: one position in the journal from which all
 // members take. What a member has and has not confirmed when its connection
 // ends goes to the next one that asks, except QoS 2 deliveries, which wait for
@@ -13,12 +9,12 @@ type group struct {
 	number  uint64
 	filter  string // $share/name/filter
 	sub     *subscription
-	members []*subscription // guarded by Hub.mu and feed.mu together for writing
+	members []*subscription // written under Hub.mu and feed.mu, read under one of them
 	feed    feed
 }
 
 // terms returns with what QoS, identifiers and retain handling a member takes.
-// feed.mu is held, or the caller is the member.
+// feed.mu is held.
 func (g *group) terms(s *session) (qos byte, ids []uint32, asIs bool) {
 	for _, m := range g.members {
 		if m.feed == &s.feed {
@@ -72,36 +68,42 @@ func (g *group) wakeOthers(s *session) {
 	}
 }
 
-// redeliver gives s what members who left had not confirmed. feed.mu is held.
+// redeliver gives s what members who left had not confirmed. d.mu is held, but
+// not while it reads.
 func (d *feed) redeliver(s *session, r *room) {
-	for i := range d.window {
-		if !r.left() {
+	for d.orphans > 0 && r.left() {
+		i := 0
+		for i < len(d.window) && !d.window[i].orphan() {
+			i++
+		}
+		if i == len(d.window) {
+			d.orphans = 0
 			return
 		}
-		w := &d.window[i]
-		if w.to != nil || w.settled || w.qos == 2 {
-			continue
+		off := d.window[i].offset
+		d.orphans--
+		d.window[i].to = s
+		d.mu.Unlock()
+		rec, ok := s.reread(off)
+		d.mu.Lock()
+		if i, found := d.find(off); found && !d.window[i].settled {
+			w := &d.window[i]
+			dl, alive := delivery(&rec, r.now)
+			if !ok || !alive {
+				w.settled = true
+				continue
+			}
+			qos, ids, asIs := d.group.terms(s)
+			w.qos = max(1, min(w.qos, qos))
+			dl.ID, dl.SubIDs = d.id(off), ids
+			dl.Message.QoS, dl.Message.Retain = w.qos, rec.Retain && asIs
+			r.add(dl)
 		}
-		dl, ok := s.recall1(d, w)
-		if !ok {
-			w.settled = true
-			continue
-		}
-		w.to = s
-		r.add(dl)
 	}
 }
 
-// recall1 reads a message of the group's window for its new holder.
-func (s *session) recall1(d *feed, w *slot) (dl broker.Delivery, ok bool) {
-	if dl, ok = s.recall(d, w.offset); ok {
-		qos, _, _ := d.group.terms(s)
-		dl.ID = d.id(w.offset)
-		dl.Message.QoS = min(w.qos, max(qos, 1))
-		w.qos = dl.Message.QoS
-	}
-	return dl, ok
-}
+// orphan reports whether a delivery of a group waits for a new holder.
+func (w *slot) orphan() bool { return w.to == nil && !w.settled && w.qos < 2 }
 
 // leave takes back what s has of the group. When the session is over, also its
 // QoS 2 deliveries.
@@ -114,6 +116,7 @@ func (g *group) leave(s *session, over bool) {
 		if w.to == s && (over || w.qos < 2) {
 			w.to = nil
 			w.qos = min(w.qos, 1)
+			d.orphans++
 		}
 	}
 	g.setOnline()
@@ -150,7 +153,4 @@ func (d *feed) goOffline() {
 		d.fallBehind(it.offset)
 	}
 	d.pending = queue{}
-	if d.reader != nil {
-		d.reader.Release()
-	}
 }

@@ -51,6 +51,7 @@ import (
 
 	"holdfast/drivers/clock"
 	"holdfast/drivers/disk"
+	"holdfast/hub"
 	"holdfast/hub/broker"
 	"holdfast/hub/journal"
 	"holdfast/hub/route"
@@ -65,7 +66,8 @@ type Authenticator interface {
 // Options are those of a hub. The zero value works, and lets nobody in.
 type Options struct {
 	// Journal are the options of the journal. Clock, Log, OnCommit and
-	// OnCondition are set by the hub.
+	// OnCondition are set by the hub. A payload is at most an eighth of
+	// SegmentBytes; a larger one is refused with the reason code 0x95.
 	Journal journal.Options
 
 	Access Authenticator // nil: every client is refused
@@ -73,7 +75,7 @@ type Options struct {
 	Clock  clock.Clock   // nil: the machine's
 	Log    *slog.Logger  // nil: silent
 
-	MaxSessions      int   // with those that are away. Default 10,000
+	MaxSessions      int   // with those that are away. Default 20,000
 	MaxSubscriptions int   // of one session. Default 1,000
 	MaxRetained      int   // retained messages. Default 100,000
 	MaxRetainedBytes int64 // their size together. Default 64 MiB
@@ -108,7 +110,7 @@ func (o *Options) setDefaults() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	orDefault(&o.MaxSessions, 10_000)
+	orDefault(&o.MaxSessions, 20_000)
 	orDefault(&o.MaxSubscriptions, 1000)
 	orDefault(&o.MaxRetained, 100_000)
 	orDefault(&o.MaxRetainedBytes, 64<<20)
@@ -134,8 +136,11 @@ type Hub struct {
 	state disk.FS
 	j     *journal.Journal
 
+	maxPayload int // that fits into the journal with everything around it
+
 	routes  atomic.Pointer[route.Table]
 	applied atomic.Uint64 // newest offset that every session has been offered
+	readers atomic.Int32  // feeds that read the journal
 	kick    chan struct{} // room for one: Run has something to look at
 
 	mu         sync.Mutex // guards what follows; never held during I/O
@@ -186,6 +191,12 @@ func Open(fs disk.FS, o Options) (*Hub, error) {
 	}
 	h.routes.Store(o.Routes)
 	jo := o.Journal
+	if jo.SegmentBytes == 0 {
+		jo.SegmentBytes = 64 << 20
+	}
+	// A batch of the journal is at most a quarter of a segment. A message may
+	// have half of that to itself; the engine's other batches are far smaller.
+	h.maxPayload = int(min(jo.SegmentBytes/8, hub.MaxPayload))
 	jo.Clock, jo.Log = o.Clock, o.Log
 	jo.OnCommit, jo.OnCondition = h.committed, h.journalCondition
 	journalFS, err := folder(fs, "journal")

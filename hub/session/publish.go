@@ -33,13 +33,10 @@ func (s *session) Publish(in *broker.Inbound) {
 	h.submit(j)
 }
 
-// accept adds a publication to the job, or returns why not.
+// accept adds a publication to the job, or returns why not. The engine has
+// asked the principal whether the client may.
 func (s *session) accept(j *job, it *broker.Item, now int64) byte {
 	h, m := s.hub, &it.Message
-	if !s.principal.MayPublish(m.Topic) {
-		h.stats.denied.Add(1)
-		return broker.NotAuthorized
-	}
 	if m.Retain && len(m.Payload) > 0 && h.retainedFull(m) {
 		return broker.QuotaExceeded
 	}
@@ -63,7 +60,7 @@ func (s *session) accept(j *job, it *broker.Item, now int64) byte {
 
 // put evaluates the routes and adds the record to the job.
 func (h *Hub) put(j *job, r *hub.Record, rt *router) byte {
-	if len(r.Topic) > hub.MaxTopic || len(r.Props) > hub.MaxProps || len(r.Payload) > hub.MaxPayload {
+	if len(r.Topic) > hub.MaxTopic || len(r.Props) > hub.MaxProps || len(r.Payload) > h.maxPayload {
 		return broker.PacketTooLarge
 	}
 	class := rt.targets(h.routes.Load(), r)

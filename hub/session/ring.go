@@ -16,11 +16,17 @@ type ring struct {
 
 	base atomic.Uint64 // sequence number of the oldest one kept
 
-	mu   sync.Mutex
-	free []*job // for reuse; at most maxFree
+	mu        sync.Mutex
+	free      []*job // for reuse
+	freeBytes int
 }
 
-const maxFree = 256
+// Bounds of the list of free jobs. Overflow rule: they are left to the garbage
+// collector.
+const (
+	maxFree      = 256
+	maxFreeBytes = 8 << 20
+)
 
 // keep puts j at the end and lets the oldest go.
 func (r *ring) keep(j *job, limit int) {
@@ -84,8 +90,9 @@ func (r *ring) put(j *job) {
 	j.buf = j.buf[:0]
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.free) < maxFree {
+	if len(r.free) < maxFree && r.freeBytes+cap(j.buf) <= maxFreeBytes {
 		r.free = append(r.free, j)
+		r.freeBytes += cap(j.buf)
 	}
 }
 
@@ -99,5 +106,6 @@ func (r *ring) get() *job {
 	j := r.free[n-1]
 	r.free[n-1] = nil
 	r.free = r.free[:n-1]
+	r.freeBytes -= cap(j.buf)
 	return j
 }

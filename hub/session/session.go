@@ -20,11 +20,10 @@ type session struct {
 	key       string
 
 	// Set by Attach, before the engine has the session.
-	principal broker.Principal
-	version   byte
-	present   bool
-	flight    *broker.Flight
-	router    router // of the goroutine that publishes
+	version byte
+	present bool
+	flight  *broker.Flight
+	router  router // of the goroutine that publishes
 
 	out      atomic.Pointer[outlet]
 	durable  atomic.Bool  // it is in the journal
@@ -53,8 +52,9 @@ type session struct {
 	feed feed
 
 	// Of the fetching goroutine, and valid until its next Fetch.
-	pins   []pinned
-	copied []byte
+	pins        []pinned
+	pinnedBytes int
+	copied      []byte
 
 	retainedQueue
 }
@@ -102,6 +102,7 @@ func (s *session) pin(j *job, seq uint64) bool {
 		return false
 	}
 	s.pins = append(s.pins, pinned{j, seq})
+	s.pinnedBytes += cap(j.buf)
 	return true
 }
 
@@ -110,7 +111,12 @@ func (s *session) unpin() {
 		s.hub.ring.unpin(p.job)
 	}
 	s.pins = s.pins[:0]
+	s.pinnedBytes = 0
 }
+
+// maxPinned bounds the memory that one session keeps from being reused. Overflow
+// rule: the Fetch ends, and the next one goes on.
+const maxPinned = 1 << 20
 
 // maxCopied is the largest buffer that a session keeps between two Fetches.
 const maxCopied = 256 << 10
@@ -132,7 +138,7 @@ func (s *session) Fetch(dst []broker.Delivery, most, maxBytes int) []broker.Deli
 			(*groups)[(s.turn+i)%len(*groups)].fetch(s, &r)
 		}
 	}
-	if r.again {
+	if r.again || r.bytes <= 0 {
 		s.wake()
 	}
 	return r.dst
@@ -160,40 +166,33 @@ func (s *session) Recall(id uint64) (broker.Delivery, bool) {
 	if !found {
 		return broker.Delivery{}, false
 	}
-	if dl, ok := s.recall(d, off); ok {
-		dl.ID, dl.Message.QoS = id, qos
-		return dl, true
+	rec, ok := s.reread(off)
+	dl, alive := delivery(&rec, s.hub.now())
+	if !ok || !alive {
+		d.settle(off, s)
+		return broker.Delivery{}, false
 	}
-	d.settle(off, s)
-	return broker.Delivery{}, false
-}
-
-func (s *session) recall(d *feed, off journal.Offset) (dl broker.Delivery, ok bool) {
-	got, err := s.hub.j.ReadAt(off)
-	if err != nil || got.Gap != nil {
-		s.hub.stats.lost.Add(1)
-		s.hub.log.Warn("message in flight is gone", "session", s.client, "offset", off)
-		return dl, false
-	}
-	var rec hub.Record
-	if rec.Parse(got.Body) != nil {
-		return dl, false
-	}
-	if dl, ok = delivery(&rec, s.hub.now()); !ok {
-		s.hub.stats.expired.Add(1)
-		return dl, false
-	}
-	if d.group != nil {
-		_, dl.SubIDs, ok = d.group.terms(s)
-		dl.Message.Retain = rec.Retain && ok
-		return dl, true
-	}
+	dl.ID, dl.Message.QoS = id, qos
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if how := d.match(&rec, off); how != nil {
+	if d.group != nil {
+		_, ids, asIs := d.group.terms(s)
+		dl.SubIDs, dl.Message.Retain = ids, rec.Retain && asIs
+	} else if how := d.match(&rec, off); how != nil {
 		dl.SubIDs, dl.Message.Retain = how.ids, rec.Retain && how.asIs
 	}
 	return dl, true
+}
+
+// reread reads a message that was read before from the journal.
+func (s *session) reread(off journal.Offset) (rec hub.Record, ok bool) {
+	got, err := s.hub.j.ReadAt(off)
+	if err != nil || got.Gap != nil || rec.Parse(got.Body) != nil {
+		s.hub.stats.lost.Add(1)
+		s.hub.log.Warn("message in flight is gone", "session", s.client, "offset", off)
+		return rec, false
+	}
+	return rec, true
 }
 
 // feedOf returns the feed and the offset that a delivery's identifier means.

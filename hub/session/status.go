@@ -12,7 +12,7 @@ import (
 // counters are the hub's, since it was opened.
 type counters struct {
 	received, receivedBytes, delivered  atomic.Uint64
-	denied, dropped, expired, lost      atomic.Uint64
+	dropped, expired, lost              atomic.Uint64
 	failed, fellBehind, wills, connects atomic.Uint64
 	expiredSessions                     atomic.Uint64
 	storedBytes                         atomic.Uint64
@@ -23,7 +23,6 @@ type Counters struct {
 	Received        uint64 `json:"received"`        // publications taken
 	ReceivedBytes   uint64 `json:"receivedBytes"`   // their payload
 	Delivered       uint64 `json:"delivered"`       // handed to connections
-	Denied          uint64 `json:"denied"`          // publications and subscriptions not allowed
 	Dropped         uint64 `json:"dropped"`         // QoS 0 messages that a slow session missed
 	Expired         uint64 `json:"expired"`         // deliveries whose message had expired
 	Lost            uint64 `json:"lost"`            // messages that the journal dropped before a session had read them
@@ -139,7 +138,7 @@ func (h *Hub) Counters() Counters {
 	c := &h.stats
 	return Counters{
 		Received: c.received.Load(), ReceivedBytes: c.receivedBytes.Load(), Delivered: c.delivered.Load(),
-		Denied: c.denied.Load(), Dropped: c.dropped.Load(), Expired: c.expired.Load(), Lost: c.lost.Load(),
+		Dropped: c.dropped.Load(), Expired: c.expired.Load(), Lost: c.lost.Load(),
 		Failed: c.failed.Load(), FellBehind: c.fellBehind.Load(), Wills: c.wills.Load(), Connects: c.connects.Load(),
 		ExpiredSessions: c.expiredSessions.Load(),
 	}

@@ -13,10 +13,10 @@ func (s *session) Subscribe(ctx context.Context, subs []broker.Subscription) ([]
 	var records []control
 	h := s.hub
 	h.mu.Lock()
-	count := len(s.subs)
+	fresh := map[string]bool{}
 	for i := range subs {
 		b := &subs[i]
-		codes[i] = s.permit(b, &count)
+		codes[i] = s.permit(b, fresh)
 		if codes[i] >= 0x80 {
 			continue
 		}
@@ -32,21 +32,18 @@ func (s *session) Subscribe(ctx context.Context, subs []broker.Subscription) ([]
 }
 
 // permit returns the reason code for a subscription: the QoS granted, or why
-// not. h.mu is held.
-func (s *session) permit(b *broker.Subscription, count *int) byte {
+// not. fresh are those of the same request that the session does not have yet.
+// The engine has asked the principal. h.mu is held.
+func (s *session) permit(b *broker.Subscription, fresh map[string]bool) byte {
 	name, topic, isShared := shared(b.Filter)
 	if isShared && (name == "" || topic == "") {
 		return broker.TopicFilterInvalid
 	}
-	if !s.principal.MaySubscribe(topic) {
-		s.hub.stats.denied.Add(1)
-		return broker.NotAuthorized
-	}
-	if s.subs[b.Filter] == nil {
-		if *count >= s.hub.o.MaxSubscriptions || isShared && s.hub.nextGroup > maxGroup {
+	if s.subs[b.Filter] == nil && !fresh[b.Filter] {
+		if len(s.subs)+len(fresh) >= s.hub.o.MaxSubscriptions || isShared && s.hub.nextGroup > maxGroup {
 			return broker.QuotaExceeded
 		}
-		*count++
+		fresh[b.Filter] = true
 	}
 	return b.QoS
 }
