@@ -198,3 +198,9 @@ func (o *Options) check(u *url.URL) error {
 	}
 	return nil
 }
+
+// Check returns what is wrong with the options, without any I/O.
+func (o Options) Check() error {
+	_, _, err := o.withDefaults()
+	return err
+}
