@@ -10,14 +10,24 @@ import (
 )
 
 // TestLateAnswersAreNeverTakenForOthers reads single registers, all answers
-// being of the same length, from a unit whose every third answer comes after
-// the time-out. Every register holds its own number, so a stale answer is seen.
+// being of the same length, from units whose every third answer comes after the
+// time-out. Every register holds its own number, so a stale answer is seen. The
+// reads are shared out to lines that work side by side, to save time.
 func TestLateAnswersAreNeverTakenForOthers(t *testing.T) {
-	t.Parallel()
 	reads := 1000
 	if long() {
 		reads = 10000
 	}
+	const lines = 4
+	for i := range lines {
+		t.Run(itoa(i), func(t *testing.T) {
+			t.Parallel()
+			lateAnswers(t, reads/lines)
+		})
+	}
+}
+
+func lateAnswers(t *testing.T, reads int) {
 	p := sim.New(2)
 	p.Add(1, ramp(1000))
 	path := serveLine(t, p, sim.Line{Baud: 115200, Bits: 10})
@@ -35,32 +45,36 @@ func TestLateAnswersAreNeverTakenForOthers(t *testing.T) {
 		}
 	}
 	p.Inject(sim.Fault{Kind: sim.Late, Every: 3, Delay: 10 * time.Millisecond})
-	bad, wrong, run, longest := 0, 0, 0, 0
+	bad, wrong, stuck := 0, 0, 0
+	wasLate := false
 	for i := range reads {
 		k := (i * 37) % n
+		before := p.Faults()
 		smp := again(groups[k], 1, 20*time.Second)[0]
-		if smp.Quality != point.Good {
+		isLate := p.Faults() > before
+		switch {
+		case smp.Quality != point.Good:
 			bad++
-			run++
-			longest = max(longest, run)
-			continue
-		}
-		run = 0
-		if smp.Value.Int() != int64(7*k+3) {
+			if wasLate && !isLate {
+				stuck++
+			}
+		case smp.Value.Int() != int64(7*k+3):
 			wrong++
 		}
+		wasLate = isLate
 	}
 	late := p.Faults()
-	t.Logf("%d reads, %d answered late, %d bad, %d wrong, at most %d bad in a row", reads, late, bad, wrong, longest)
+	t.Logf("%d reads, %d answered late, %d bad, %d wrong, %d bad right after a late one", reads, late, bad, wrong, stuck)
 	if wrong != 0 {
 		t.Errorf("%d wrong values", wrong)
 	}
-	// A loaded machine may make a few prompt answers late as well.
-	if late < reads/3-1 || bad < late || bad > late+reads/20 {
-		t.Errorf("%d bad of %d late: the line does not get back into step", bad, late)
+	if late < reads/4 || bad < late {
+		t.Errorf("%d late answers, %d bad reads of %d: the fault did not act as meant", late, bad, reads)
 	}
-	if longest > 3 {
-		t.Errorf("%d bad reads in a row: the line was not in step by the next request", longest)
+	// A machine under load makes some prompt answers late as well; a line out of
+	// step fails nearly all.
+	if stuck > late/4 {
+		t.Errorf("%d reads right after a late answer were bad: the line was not in step by the next request", stuck)
 	}
 }
 

@@ -65,7 +65,9 @@ type call struct {
 
 // begin starts a use that ends with ctx; the function returned ends it.
 func (c *call) begin(ctx context.Context) (stop func() bool) {
+	c.link.mu.Lock()
 	c.ctx, c.ended = ctx, false
+	c.link.mu.Unlock()
 	return context.AfterFunc(ctx, func() {
 		l := c.link
 		l.mu.Lock()

