@@ -1,0 +1,301 @@
+// Package local makes the gateway's own hardware look like a field device:
+// GPIO lines, edge counters and sensor chips as tags.
+//
+// # Settings
+//
+// A table for each sensor, by a name of one's own. Keys other than these are
+// the chip's options:
+//
+//	[device.sensor.oven]
+//	chip = "bme280"        # a name of drivers/sensor/all
+//	bus = "/dev/i2c-1"
+//	address = 0x76         # 0 or left out: the chip's first
+//
+// # Tags
+//
+//	gpio:LINE          the level of a line; type bool (the default) or int. With access rw or w an output,
+//	                   which is opened, and driven to its initial level, by the first read or write
+//	count:LINE         edges since the start, also over a reopened line; type int
+//	SENSOR/CHANNEL     such as oven/temperature; type float
+//
+// LINE is a line name or gpiochipN:offset. Params of lines: active_low (false), bias (as-is, off,
+// pull-up, pull-down), debounce ("5ms"; inputs and counters), edges (rising, falling, both; counters),
+// drive (push-pull, open-drain, open-source) and initial (low, high; outputs).
+//
+// # When something is broken
+//
+// Each sensor and each line of a group is read on its own. One that did not
+// answer in time is not waited for any more: it is asked again beside the following reads, and
+// rejoins them when it answers. So it costs the others one late read. What could
+// not be opened or has gone is opened again, with a pause that grows to ten
+// seconds.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"holdfast/drivers/gpio"
+	"holdfast/drivers/i2c"
+	"holdfast/drivers/sensor"
+	"holdfast/protocols"
+	"holdfast/protocols/point"
+)
+
+// Options give the adapter its hardware. What is nil is not there: a tag that
+// needs it does not pass Check.
+type Options struct {
+	Lines gpio.Lines
+
+	// OpenBus opens an I2C bus by its name. A bus is opened once for all
+	// sensors on it.
+	OpenBus func(ctx context.Context, name string) (i2c.BusCloser, error)
+
+	// CheckSensor and OpenSensor are those of drivers/sensor/all.
+	CheckSensor func(chip string, address uint16, options map[string]string) error
+	OpenSensor  func(ctx context.Context, chip string, bus i2c.Bus, address uint16, options map[string]string) (sensor.Sensor, error)
+}
+
+// Adapter reads the gateway's own hardware.
+type Adapter struct {
+	env protocols.Env
+	o   Options
+
+	mu    sync.Mutex
+	buses map[string]*lazy[i2c.BusCloser]
+}
+
+// New returns an adapter. It touches nothing before the first read.
+func New(env protocols.Env, o Options) *Adapter {
+	return &Adapter{env: env, o: o, buses: map[string]*lazy[i2c.BusCloser]{}}
+}
+
+// Check implements [protocols.Adapter].
+func (a *Adapter) Check(d protocols.Device) error {
+	_, _, err := a.parse(d)
+	return err
+}
+
+// Open implements [protocols.Adapter].
+func (a *Adapter) Open(d protocols.Device) (protocols.Session, error) {
+	sensors, _, err := a.parse(d)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{a: a, device: d.Name, probes: map[string]*probe{}, lines: map[string]*line{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	for name, conf := range sensors {
+		s.probes[name] = newProbe(a, conf)
+	}
+	return s, nil
+}
+
+// Close implements [protocols.Adapter]: it closes the buses.
+func (a *Adapter) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, b := range a.buses {
+		b.end()
+	}
+	clear(a.buses)
+	return nil
+}
+
+// bus returns the bus of that name, to be opened.
+func (a *Adapter) bus(name string) *lazy[i2c.BusCloser] {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b := a.buses[name]
+	if b == nil {
+		open := func(ctx context.Context) (i2c.BusCloser, error) { return a.o.OpenBus(ctx, name) }
+		b = newLazy(a.env.Clock, open, func(b i2c.BusCloser) { _ = b.Close() })
+		a.buses[name] = b
+	}
+	return b
+}
+
+// A session is the part of the gateway's hardware that one device names.
+type session struct {
+	a      *Adapter
+	device string
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	probes map[string]*probe // by sensor name; fixed
+
+	mu     sync.Mutex
+	closed bool
+	lines  map[string]*line // by line
+	active sync.WaitGroup   // reads and writes under way
+}
+
+// begin notes a read or write under way; done ends it. It reports false after Close.
+func (s *session) begin(ctx context.Context) (_ context.Context, done func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, false
+	}
+	s.active.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.ctx, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+		s.active.Done()
+	}, true
+}
+
+// Close implements [protocols.Session].
+func (s *session) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	lines := s.lines
+	s.lines = nil
+	s.mu.Unlock()
+	s.cancel()
+	s.active.Wait()
+	var all sync.WaitGroup // at once: a chip that does not answer takes its time
+	for _, l := range lines {
+		all.Go(l.end)
+	}
+	for _, p := range s.probes {
+		all.Go(p.end)
+	}
+	all.Wait()
+	return nil
+}
+
+// line returns the line of an address, with the configuration given last: one
+// that is configured otherwise now is closed, and opened anew on its next use.
+func (s *session) line(conf lineConf) (*line, error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, errClosed
+	}
+	old := s.lines[conf.line]
+	if old != nil && old.conf == conf {
+		s.mu.Unlock()
+		return old, nil
+	}
+	l := newLine(s.a, conf)
+	s.lines[conf.line] = l
+	s.mu.Unlock()
+	if old != nil {
+		old.end()
+	}
+	return l, nil
+}
+
+// Group implements [protocols.Session].
+func (s *session) Group(tags []point.Tag) (protocols.Group, error) {
+	g := &group{s: s}
+	of := map[*probe]*job{}
+	for i := range tags {
+		addr, err := parseAddress(&tags[i])
+		if err != nil {
+			return nil, err
+		}
+		if addr.sensor == "" {
+			l, err := s.line(addr.conf)
+			if err != nil {
+				return nil, err
+			}
+			g.jobs = append(g.jobs, newJob(l, entry{index: i, typ: tags[i].Type}))
+			continue
+		}
+		p := s.probes[addr.sensor]
+		if p == nil {
+			return nil, fmt.Errorf("tag %q: no sensor %q", tags[i].Name, addr.sensor)
+		}
+		e := entry{index: i, channel: addr.channel}
+		if of[p] != nil {
+			of[p].entries = append(of[p].entries, e)
+			continue
+		}
+		of[p] = newJob(p, e)
+		g.jobs = append(g.jobs, of[p])
+	}
+	return g, nil
+}
+
+// Write implements [protocols.Writer] for outputs.
+func (s *session) Write(ctx context.Context, writes []protocols.Write) []error {
+	out := make([]error, len(writes))
+	ctx, done, ok := s.begin(ctx)
+	if !ok {
+		for i := range out {
+			out[i] = &protocols.WriteError{Quality: point.BadConnectionClosed, Err: errClosed}
+		}
+		return out
+	}
+	defer done()
+	for i := range writes {
+		out[i] = s.write(ctx, &writes[i])
+	}
+	return out
+}
+
+func (s *session) write(ctx context.Context, w *protocols.Write) error {
+	fail := func(q point.Quality, maybe bool, err error) error {
+		return &protocols.WriteError{Quality: q, Maybe: maybe, Err: fmt.Errorf("tag %q: %w", w.Tag.Name, err)}
+	}
+	addr, err := parseAddress(&w.Tag)
+	switch {
+	case err != nil:
+		return fail(point.BadConfigurationError, false, err)
+	case addr.sensor != "" || addr.conf.kind != output:
+		return fail(point.BadNotWritable, false, errors.New("only gpio outputs can be written"))
+	}
+	f, numeric := w.Value.Float()
+	if !numeric || f != 0 && f != 1 {
+		return fail(point.BadTypeMismatch, false, fmt.Errorf("want true, false, 0 or 1, not %s", w.Value))
+	}
+	l, err := s.line(addr.conf)
+	if err != nil {
+		return fail(point.BadConnectionClosed, false, err)
+	}
+	if sent, err := l.set(ctx, gpio.Level(f == 1)); err != nil {
+		return fail(qualityOf(err), sent, err)
+	}
+	return nil
+}
+
+// qualityOf tells the quality that an error of the hardware means.
+func qualityOf(err error) point.Quality {
+	for _, q := range []struct {
+		err     error
+		quality point.Quality
+	}{
+		{errClosed, point.BadConnectionClosed},
+		{errNoChannel, point.BadConfigurationError},
+		{gpio.ErrNoLine, point.BadConfigurationError},
+		{gpio.ErrBusy, point.BadResourceUnavailable},
+		{gpio.ErrGone, point.BadNoCommunication},
+		{gpio.ErrStuck, point.BadTimeout},
+		{sensor.ErrIdentity, point.BadConfigurationError},
+		{sensor.ErrImplausible, point.BadSensorFailure},
+		{sensor.ErrNotReady, point.BadSensorFailure},
+		{sensor.ErrRange, point.BadOutOfRange},
+		{i2c.ErrNACK, point.BadNoCommunication},
+		{i2c.ErrGone, point.BadNoCommunication},
+		{i2c.ErrTimeout, point.BadTimeout},
+		{i2c.ErrStuck, point.BadTimeout},
+		{i2c.ErrArbitration, point.BadCommunicationError},
+		{context.DeadlineExceeded, point.BadTimeout},
+		{context.Canceled, point.BadTimeout},
+	} {
+		if errors.Is(err, q.err) {
+			return q.quality
+		}
+	}
+	return point.BadDeviceFailure
+}
+
+func failure(err error) point.Sample {
+	return point.Sample{Quality: qualityOf(err), Detail: err.Error()}
+}
+
+var _ protocols.Writer = (*session)(nil)
