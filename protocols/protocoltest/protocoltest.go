@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -572,6 +573,7 @@ func concurrent(t *testing.T, s *suite) {
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
 	var all sync.WaitGroup
+	var closing atomic.Bool // from then on Group may fail
 	for i := range 3 {
 		g := s.group(session, tags[i%2:])
 		all.Go(func() {
@@ -582,7 +584,7 @@ func concurrent(t *testing.T, s *suite) {
 	}
 	all.Go(func() {
 		for ctx.Err() == nil {
-			if _, err := session.Group(tags[:1]); err != nil {
+			if _, err := session.Group(tags[:1]); err != nil && !closing.Load() {
 				t.Errorf("Group: %v", err)
 				return
 			}
@@ -600,6 +602,7 @@ func concurrent(t *testing.T, s *suite) {
 		})
 	}
 	time.Sleep(150 * time.Millisecond)
+	closing.Store(true)
 	s.soon("Close while others read and write", time.Second, func() { _ = session.Close() })
 	cancel()
 	s.soon("the readers", time.Second, all.Wait)
