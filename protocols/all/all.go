@@ -1,0 +1,52 @@
+// Package all is the table of field protocols: every adapter, one line each.
+package all
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"holdfast/drivers/gpio"
+	"holdfast/drivers/i2c"
+	"holdfast/drivers/sensor"
+	"holdfast/protocols"
+	"holdfast/protocols/local"
+	"holdfast/protocols/modbus"
+	"holdfast/protocols/sim"
+)
+
+// Host is the part of the machine that adapters use and that is not theirs to
+// open. What is nil is not there: a configuration that needs it does not pass Check.
+// Its functions are called from many goroutines.
+type Host struct {
+	Lines       gpio.Lines
+	OpenI2C     func(ctx context.Context, name string) (i2c.BusCloser, error)
+	CheckSensor func(chip string, address uint16, options map[string]string) error // of drivers/sensor/all
+	OpenSensor  func(ctx context.Context, chip string, bus i2c.Bus, address uint16, options map[string]string) (sensor.Sensor, error)
+	ReadFile    func(name string) ([]byte, error) // for recorded traces
+	Modbus      modbus.Options                    // zero: the system's sockets and serial ports
+}
+
+// table is the list. A new protocol is one line here.
+var table = map[string]func(protocols.Env, Host) protocols.Adapter{
+	"local":  func(e protocols.Env, h Host) protocols.Adapter { return local.New(e, h.local()) },
+	"modbus": func(e protocols.Env, h Host) protocols.Adapter { return modbus.New(e, h.Modbus) },
+	"sim":    func(e protocols.Env, h Host) protocols.Adapter { return sim.New(e, sim.Options{ReadFile: h.ReadFile}) },
+}
+
+func (h Host) local() local.Options {
+	return local.Options{Lines: h.Lines, OpenBus: h.OpenI2C, CheckSensor: h.CheckSensor, OpenSensor: h.OpenSensor}
+}
+
+// Names returns the names of the protocols, sorted.
+func Names() []string { return slices.Sorted(maps.Keys(table)) }
+
+// New returns an adapter for each protocol, by name. They touch nothing until
+// one of their devices is read, and are the caller's to close.
+func New(env protocols.Env, host Host) map[string]protocols.Adapter {
+	adapters := make(map[string]protocols.Adapter, len(table))
+	for name, make := range table {
+		adapters[name] = make(env, host)
+	}
+	return adapters
+}
