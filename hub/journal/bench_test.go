@@ -235,14 +235,17 @@ func flash(b *testing.B, rate, size int, linger time.Duration, recycled bool) {
 	go func() { done <- j.Run(ctx) }()
 	defer func() { cancel(); <-done; j.Close(); host.Close() }()
 
-	idle := 3 * time.Second
-	syscall.Sync()
+	// Wait until earlier work has reached the medium; what never ends is noise.
+	var noise float64
+	for range 20 {
+		syscall.Sync()
+		before := stat()
+		time.Sleep(time.Second)
+		if noise = float64(stat() - before); noise == 0 {
+			break
+		}
+	}
 	before := stat()
-	time.Sleep(idle)
-	syscall.Sync()
-	noise := float64(stat()-before) / idle.Seconds()
-
-	before = stat()
 	start := time.Now()
 	var wg sync.WaitGroup
 	body := make([]byte, size)

@@ -96,15 +96,12 @@ func (j *Journal) untilDue() time.Duration {
 	return due
 }
 
-// step commits everything that is queued, in as many groups as it takes, then
-// looks after the space. last is the step before the journal closes.
+// step commits everything that is queued now, in as many groups as it takes,
+// then looks after the space. last is the step before the journal closes.
 func (j *Journal) step(last bool) {
 	j.retry()
-	for {
-		j.pending = append(j.pending, j.queue.take()...)
-		if len(j.pending) == 0 {
-			break
-		}
+	j.pending = append(j.pending, j.queue.take()...) // once: what comes meanwhile lingers in its turn
+	for len(j.pending) > 0 {
 		n := j.fit(j.pending)
 		group := j.pending[:n]
 		j.settle(group, j.commit(group, false))

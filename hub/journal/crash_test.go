@@ -107,7 +107,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 7)), disk: disktest.New(), clock: clocktest.New(time.Time{}),
 		classes: map[uint64]uint8{}, sizes: map[uint64]int{}, acked: map[Offset]uint64{}, cursors: map[string]*cursorModel{},
 	}
-	m.o = Options{SegmentBytes: minSegmentBytes, Clock: m.clock, GroupBytes: 1 << (9 + m.rng.IntN(6)), Fill: Fill(m.rng.IntN(3))}
+	m.o = Options{SegmentBytes: minSegmentBytes, Clock: m.clock, TailBytes: 1, GroupBytes: 1 << (9 + m.rng.IntN(6)), Fill: Fill(m.rng.IntN(3))}
 	if m.rng.IntN(2) == 0 {
 		m.o.MaxBytes = int64(4+m.rng.IntN(3)) * minSegmentBytes
 	}

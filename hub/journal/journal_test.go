@@ -19,6 +19,9 @@ func small(o Options) Options {
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = minSegmentBytes
 	}
+	if o.TailBytes == 0 {
+		o.TailBytes = 16 << 10 // or the tests would never read a file
+	}
 	if o.Clock == nil {
 		o.Clock = clocktest.New(time.Time{})
 	}

@@ -32,6 +32,7 @@ type recovery struct {
 	torn    []int64 // of the last segment: positions of frames to wipe
 	durable int64   // of the last segment: the newest witness's word
 	bad     map[*segment]bool
+	aside   []uint64 // ids of files that were quarantined unread
 }
 
 // recover reads the directory and repairs it.
@@ -152,7 +153,8 @@ func (r *recovery) open(name string) error {
 	s, err := readSegment(f, name)
 	if errors.Is(err, errInvalid) {
 		f.Close()
-		r.damage = true
+		id, _, _ := parseName(name)
+		r.damage, r.aside = true, append(r.aside, id)
 		r.j.damage(name, "its header")
 		return r.quarantine(name)
 	}
@@ -374,20 +376,20 @@ func covers(l lostRanges, from, to Offset) bool {
 }
 
 // findHoles compares the segments with the list of lost ranges. A hole that the
-// list does not explain is a file that somebody took.
+// list does not explain is a file that could not be read or that somebody took.
 func (r *recovery) findHoles() {
-	at := Offset(1)
-	note := func(from, to Offset) {
-		if from > to || covers(r.state.lost, from, to) {
-			return
-		}
-		r.damage = true
-		r.state.lost = r.state.lost.add(Gap{From: from, To: to, Reason: Missing})
-		r.j.damage("", fmt.Sprintf("records %d to %d", from, to))
-	}
+	at, id := Offset(1), uint64(0)
 	for _, s := range r.list {
-		note(at, s.base-1)
-		at = s.next()
+		if to := s.base - 1; at <= to && !covers(r.state.lost, at, to) {
+			reason := Missing
+			if slices.ContainsFunc(r.aside, func(q uint64) bool { return id < q && q < s.id }) {
+				reason = Damaged
+			}
+			r.damage = true
+			r.state.lost = r.state.lost.add(Gap{From: at, To: to, Reason: reason})
+			r.j.damage("", fmt.Sprintf("records %d to %d", at, to))
+		}
+		at, id = s.next(), s.id
 	}
 	r.next = at
 }
