@@ -41,6 +41,10 @@ func (h *Hub) applyControl(c *control, off journal.Offset) {
 		s.will = newWill(c)
 	case kindWillCleared:
 		s.will = nil
+	case kindPosition:
+		if d := s.feedNumbered(c.group); d != nil && h.replaying {
+			d.saved = max(d.saved, off)
+		}
 	case kindRetainedSent:
 		if sub := s.subs[string(c.filter)]; sub != nil && h.replaying {
 			sub.owed = false
@@ -227,17 +231,27 @@ func (s *session) groupList() []*group {
 
 func (s *session) setGroups(l []*group) { s.groups.Store(&l) }
 
+// feedNumbered returns the session's own feed for 0, or that of a group, or nil.
+// h.mu is held.
+func (s *session) feedNumbered(group uint64) *feed {
+	if group == 0 {
+		return &s.feed
+	}
+	if g := s.hub.byGroup[group]; g != nil {
+		return &g.feed
+	}
+	return nil
+}
+
 // applyOutbound follows a QoS 2 delivery, so that it is neither forgotten nor
 // sent again as a new one after a restart.
 func (s *session) applyOutbound(c *control) {
-	d := &s.feed
-	number, off := splitID(c.id)
-	if number != 0 && c.id&idRetained == 0 {
-		if g := s.hub.byGroup[number]; g != nil {
-			d = &g.feed
-		}
-	}
 	retained := c.id&idRetained != 0
+	number, off := splitID(c.id)
+	d := s.feedNumbered(number)
+	if d == nil {
+		retained = true // a group that is gone; there is no position to mind
+	}
 	switch c.step {
 	case stepSent, stepReleased:
 		o, known := s.outbound[c.packet]

@@ -28,6 +28,7 @@ const (
 	kindWillCleared  = 24 // it was published, or is no longer wanted
 	kindRetainedSent = 25 // a subscription's retained messages have arrived
 	kindReceived     = 26 // in snapshots: a QoS 2 message was received and not released
+	kindPosition     = 27 // in snapshots: nothing up to its offset is wanted any more
 )
 
 // Steps of a QoS 2 delivery in a kindOutbound record.
@@ -47,7 +48,7 @@ type control struct {
 	owner   []byte // opened: name of the principal
 	sub     broker.Subscription
 	filter  []byte // subscribed, unsubscribed, retained sent
-	group   uint64 // subscribed: number of the shared group, 0 for none
+	group   uint64 // subscribed, position: number of the shared group, 0 for none
 	packet  uint16 // released, outbound, received
 	id      uint64 // outbound: the delivery
 	step    byte   // outbound
@@ -89,6 +90,8 @@ func (c *control) append(dst []byte) []byte {
 		dst = binary.LittleEndian.AppendUint32(dst, c.sub.ID)
 		dst = binary.LittleEndian.AppendUint64(dst, c.group)
 		dst = appendString(dst, c.filter)
+	case kindPosition:
+		dst = binary.LittleEndian.AppendUint64(dst, c.group)
 	case kindUnsubscribed, kindRetainedSent:
 		dst = appendString(dst, c.filter)
 	case kindReleased, kindReceived:
@@ -150,6 +153,8 @@ func (c *control) parse(body []byte) error {
 		if f&3 == 3 || f>>6 != 0 {
 			in.bad = true
 		}
+	case kindPosition:
+		c.group = in.uint64()
 	case kindUnsubscribed, kindRetainedSent:
 		c.filter = in.str()
 	case kindReleased, kindReceived:

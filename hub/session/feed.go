@@ -206,7 +206,7 @@ func (d *feed) restore(start journal.Offset) error {
 		return err
 	}
 	d.cursor = c
-	low, end := start, d.hub.j.Committed()
+	low, end := max(start, d.saved), d.hub.j.Committed()
 	if c.Saved() {
 		low = max(low, c.Offset())
 		at := journal.Offset(0)
@@ -265,17 +265,23 @@ func (d *feed) settle(off journal.Offset, by *session) (wasFull bool) {
 	wasFull = len(d.window) >= d.hub.o.MaxWindow
 	d.window[i].settled = true
 	d.moved = true
+	d.trim()
+	return wasFull
+}
+
+// trim takes what is over off the front of the window. What lies ahead of the
+// place where the journal is read stays: after a restart it tells that a record
+// is not wanted again.
+func (d *feed) trim() {
 	n := 0
-	for n < len(d.window) && d.window[n].settled {
+	for n < len(d.window) && d.window[n].settled && !(d.behind && d.window[n].offset >= d.next) {
 		n++
 	}
-	// What is left is moved to the front only when that is cheap on average.
 	if n == len(d.window) {
 		d.window = d.window[:0]
 	} else {
 		d.window = d.window[n:]
 	}
-	return wasFull
 }
 
 // room is what one Fetch may still bring.
@@ -379,6 +385,7 @@ func (d *feed) read(s *session, r *room) bool {
 		if d.missed < d.next {
 			d.behind = false // from here on the committer offers
 			d.setReader(nil)
+			d.trim()
 		}
 		return true
 	case err != nil:
@@ -392,6 +399,9 @@ func (d *feed) read(s *session, r *room) bool {
 	}
 	d.next = rec.Offset + 1
 	d.take(s, r, &rec)
+	if len(d.window) > 0 && d.window[0].settled {
+		d.trim()
+	}
 	return true
 }
 

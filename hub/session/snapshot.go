@@ -106,8 +106,8 @@ func (s *session) collect(w *snapshotWriter) {
 	}
 }
 
-// collectOutbound writes the QoS 2 deliveries in flight, in the order sent, and
-// those that are over but above the cursor.
+// collectOutbound writes the QoS 2 deliveries in flight, in the order sent, the
+// positions, and the QoS 2 deliveries above them that are over.
 func (s *session) collectOutbound(w *snapshotWriter) {
 	for _, e := range s.flightState().Sent {
 		c := control{kind: kindOutbound, number: s.number, packet: e.PacketID, id: e.ID}
@@ -119,6 +119,10 @@ func (s *session) collectOutbound(w *snapshotWriter) {
 	}
 	for _, d := range append([]*feed{&s.feed}, groupFeeds(s.groupList())...) {
 		d.mu.Lock()
+		// With the position, because the cursor may not be durable yet and what
+		// was over below it is not written down.
+		number, _ := splitID(d.id(0))
+		w.control(d.low(), &control{kind: kindPosition, number: s.number, group: number})
 		for _, sl := range d.window {
 			if sl.settled && sl.qos == 2 && (d.group == nil || sl.to == s) {
 				w.control(0, &control{kind: kindOutbound, number: s.number, step: stepSettled, id: d.id(sl.offset)})
