@@ -1,6 +1,8 @@
 package modbus
 
 import (
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -67,6 +69,26 @@ func TestCheckNamesEveryMistake(t *testing.T) {
 		for _, w := range tt.want {
 			if err == nil || !contains(err, w) {
 				t.Errorf("%s: %v\nwant it to contain %q", tt.name, err, w)
+			}
+		}
+	}
+}
+
+// TestDocumentNamesEverySetting holds the package comment against the code.
+func TestDocumentNamesEverySetting(t *testing.T) {
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range transportNames {
+		r := reader{m: map[string]any{"transport": name}, known: map[string]bool{}}
+		s := &settings{transport: transport(r.choice("transport", transportNames))}
+		s.readTarget(&r)
+		s.readDevice(&r)
+		s.readLink(&r)
+		for key := range r.known {
+			if !regexp.MustCompile(`(?m)^//\t([a-z0-9_]+ )*` + key + ` `).Match(doc) {
+				t.Errorf("%s is not in the package comment", key)
 			}
 		}
 	}

@@ -49,4 +49,38 @@
 // eight-letter forms ABCDEFGH, HGFEDCBA, BADCFEHG, GHEFCDAB. A one-register
 // value takes the byte order in its register: AB for ABCD and CDAB, BA for the
 // others. Strings and bytes take AB or BA from the tag only.
+//
+// # Settings of a device
+//
+// Durations are texts with a unit. What is not given has the value in brackets.
+//
+//	transport            tcp, rtu or rtu-over-tcp [tcp]
+//	address              host or host:port, for TCP [port 502]
+//	port                 device file of the serial line, better one in /dev/serial/by-id
+//	baud parity stop_bits    of the line [19200, even, 1; 2 with parity "none"]
+//	rs485 rts_before rts_after    the kernel switches the transmitter by RTS [false, 0s, 0s]
+//	echo                 the line brings back what is sent [false]
+//	unit                 unit id, 0 on a line being broadcast [1]
+//	ignore_unit_id       take answers whatever unit they name [false]
+//	order                of bytes, for all numbers [ABCD]
+//	timeout              for the start of an answer [1s; 500ms on a line]
+//	worst_answer         latest that an answer to a request can come, for RTU [2 * timeout]
+//	turnaround           pause after a broadcast [150ms]
+//	max_registers max_bits    most that the device lets read at once [125, 2000]
+//	max_write_registers  most that it lets write at once [123]
+//	max_gap max_gap_bits    most items nobody asked for in one request [32, or 8 on a line; 16 * max_gap]
+//	write_function       auto: functions 5, 6 and 16; multiple: 15 and 16; read_write: 23 for registers [auto]
+//	mask_write           the device has function 22, for parts of registers [false]
+//	busy_retries busy_pause    after exceptions 5 and 6 [3, 100ms]
+//	demote_after probe_max    time-outs until a silent unit is held back; longest pause between tries [2, 30s]
+//
+// These belong to the link; of devices that share one, the first one's hold:
+//
+//	connect_timeout keep_alive    of TCP [3s, 15s]
+//	connect_delay        pause between connecting and the first request [0s]
+//	reconnect_min reconnect_max    pause after connecting failed, doubling [250ms, 30s]
+//	request_pause        between an answer and the next request [0s]
+//	idle_close           close a connection unused for so long; 0s for never [0s]
+//	close_after_read     close after each read of a group [false]
+//	pipeline             requests under way at once, 1 to 16, for TCP [1]
 package modbus
