@@ -92,10 +92,10 @@ func deviceConfig(dir, hubAddr string, p *plant, upstream string) string {
 	fmt.Fprintf(&b, "name = \"bench\"\ndata = %q\nrun = %q\n", filepath.Join(dir, "data"), filepath.Join(dir, "run"))
 	b.WriteString(hubSection(hubAddr, hubConfig{}))
 	b.WriteString("[hub.routes]\nall = \"FROM /messages/* INTO $upstream\"\n")
-	fmt.Fprintf(&b, "[[hub.upstream]]\nname = \"$upstream\"\ntype = \"mqtt\"\nurl = \"tcp://%s\"\ntopic = \"up/{topic}\"\n", upstream)
-	fmt.Fprintf(&b, "[field.classes]\nfast = %q\n", p.period)
+	fmt.Fprintf(&b, "[[hub.upstream]]\nname = \"bench\"\ntype = \"mqtt\"\nurl = \"mqtt://%s\"\ntopic = \"up/{topic}\"\n", upstream)
+	fmt.Fprintf(&b, "[field.commands]\nallow_unsynced = true\n[field.classes]\nfast = %q\n", p.period)
 	for i, a := range p.addrs {
-		fmt.Fprintf(&b, "[[field.device]]\nname = \"d%d\"\nprotocol = \"modbus\"\nclass = \"fast\"\naddress = \"tcp://%s\"\nunit = 1\ntags = \"tags.csv\"\n", i, a)
+		fmt.Fprintf(&b, "[[field.device]]\nname = \"d%d\"\nprotocol = \"modbus\"\nclass = \"fast\"\naddress = \"%s\"\nunit = 1\ntags = \"tags.csv\"\n", i, a)
 	}
 	return b.String()
 }
