@@ -121,22 +121,22 @@ func (e *edges) take() (gpio.Event, bool) {
 	return ev, true
 }
 
-// wait returns when there is an edge in the queue, or ctx has ended.
+// wait returns when there is an edge in the queue, when ctx has ended, and now and
+// then for nothing.
 func (e *edges) wait(ctx context.Context) error {
 	if err := e.f.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
-	// A wait cannot be cancelled, but its deadline can be put into the past.
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(interrupted)
-		e.interrupt()
-	})
+	// A wait cannot be cancelled, but its deadline can be put into the past. When
+	// that comes too late it wakes the next wait for nothing, which does no harm.
+	defer context.AfterFunc(ctx, func() { e.f.SetReadDeadline(time.Unix(1, 0)) })()
 	conn, err := e.f.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var inner error
+	// Called now and whenever the kernel has something new, which Counts may have
+	// taken first.
 	err = conn.Read(func(fd uintptr) (ready bool) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -145,41 +145,30 @@ func (e *edges) wait(ctx context.Context) error {
 		}
 		return inner != nil || len(e.queue) > 0
 	})
-	if !stop() {
-		<-interrupted // or it would spoil the deadline of the next wait
-	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case inner != nil:
 		return inner
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil // Counts has filled the queue
+		return nil // a wait before was interrupted late
 	case err != nil:
 		return os.ErrClosed // the only other reason
 	}
 	return nil
 }
 
-// interrupt makes a wait return.
-func (e *edges) interrupt() { e.f.SetReadDeadline(time.Unix(1, 0)) }
-
 // Counts satisfies [gpio.EdgeInput].
 func (e *edges) Counts() (gpio.Counts, error) {
 	var c gpio.Counts
-	waiting := false
 	if err := control(e.f, func(fd uintptr) error {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		err := e.drain(int(fd))
-		c, waiting = e.counts, len(e.queue) > 0
+		c = e.counts
 		return err
 	}); err != nil {
 		return gpio.Counts{}, e.fault("count edges", err)
-	}
-	if waiting {
-		// Next may be waiting for the descriptor, which is empty now.
-		e.interrupt()
 	}
 	return c, nil
 }

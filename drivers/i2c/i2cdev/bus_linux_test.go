@@ -70,6 +70,32 @@ func TestKernelStructures(t *testing.T) {
 	}
 }
 
+func TestKernelMessages(t *testing.T) {
+	b := make([]byte, 8192)
+	if k := (message{addr: 0x76, buf: b[:3]}).kernel(); k != (kernelMsg{0x76, 0, 3, unsafe.Pointer(&b[0])}) {
+		t.Errorf("write: %+v", k)
+	}
+	if k := (message{addr: 0x48, read: true, buf: b}).kernel(); k != (kernelMsg{0x48, 0x0001, 8192, unsafe.Pointer(&b[0])}) {
+		t.Errorf("read: %+v", k)
+	}
+	// The real ioctl, on a device that is none: the request must get that far.
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := device{f}
+	if _, err := d.transfer([]message{{addr: 0x48, buf: b[:1]}, {addr: 0x48, read: true, buf: b[1:3]}}); !errors.Is(err, unix.ENOTTY) {
+		t.Errorf("transfer on %s = %v, want ENOTTY", os.DevNull, err)
+	}
+	if _, err := d.transfer(make([]message, 3)); err == nil {
+		t.Error("three messages were accepted")
+	}
+	d.close()
+	if _, err := d.transfer([]message{{addr: 0x48, buf: b[:1]}}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("transfer after close = %v", err)
+	}
+}
+
 func TestTransaction(t *testing.T) {
 	s := &script{answer: func(msgs []message) (int, error) {
 		if len(msgs) != 2 || msgs[0].read || !msgs[1].read || msgs[0].addr != 0x76 || msgs[1].addr != 0x76 {
@@ -182,6 +208,26 @@ func TestHungIoctl(t *testing.T) {
 	}
 	if string(r[1:]) != "\x00\x00\x00" {
 		t.Errorf("the late answer reached the caller's buffer: %q", r)
+	}
+}
+
+// A transaction that was left behind must not see what its caller does with the
+// buffer afterwards.
+func TestLateTransactionHasItsOwnBytes(t *testing.T) {
+	gate, seen := make(chan struct{}), make(chan byte, 1)
+	b := open(t, &script{answer: func(m []message) (int, error) {
+		<-gate
+		seen <- m[0].buf[0]
+		return len(m), nil
+	}}, Options{Timeout: time.Millisecond})
+	w := []byte{1}
+	if err := b.Tx(t.Context(), 0x20, w, nil); !errors.Is(err, i2c.ErrTimeout) {
+		t.Fatalf("Tx = %v, want ErrTimeout", err)
+	}
+	w[0] = 2
+	close(gate)
+	if got := <-seen; got != 1 {
+		t.Errorf("the late transaction wrote %d, want 1", got)
 	}
 }
 

@@ -43,6 +43,15 @@ type message struct {
 	buf  []byte
 }
 
+// kernel returns the message as the kernel has it. Its buffer is not empty.
+func (m message) kernel() kernelMsg {
+	k := kernelMsg{addr: m.addr, len: uint16(len(m.buf)), buf: unsafe.Pointer(&m.buf[0])}
+	if m.read {
+		k.flags = flagRead
+	}
+	return k
+}
+
 // adapter is what a Bus needs of the kernel. Tests put a scripted one here.
 type adapter interface {
 	// functions returns the I2C_FUNCS mask.
@@ -91,10 +100,7 @@ func (d device) transfer(msgs []message) (int, error) {
 	raw := new([mostAtOnce]kernelMsg)
 	for i, m := range msgs {
 		pin.Pin(&m.buf[0])
-		raw[i] = kernelMsg{addr: m.addr, len: uint16(len(m.buf)), buf: unsafe.Pointer(&m.buf[0])}
-		if m.read {
-			raw[i].flags = flagRead
-		}
+		raw[i] = m.kernel()
 	}
 	pin.Pin(raw)
 	arg := &kernelRdwr{msgs: unsafe.Pointer(raw), nmsgs: uint32(len(msgs))}

@@ -112,6 +112,11 @@ func TestWaitersAreTurnedAwayWhenTheLaneSticks(t *testing.T) {
 			errs <- err
 		}()
 	}
+	for waiting := false; !waiting; { // the first of them, at least
+		l.mu.Lock()
+		waiting = l.change != nil
+		l.mu.Unlock()
+	}
 	cancel()
 	for range waiters {
 		select {
@@ -122,6 +127,24 @@ func TestWaitersAreTurnedAwayWhenTheLaneSticks(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatal("a waiter was not turned away")
 		}
+	}
+}
+
+// A caller that leaves just as its call ends must not declare the next call
+// stuck.
+func TestAbandonOfAnEndedCall(t *testing.T) {
+	var l Lane
+	first, err := l.enter(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.leave()
+	if _, err := l.enter(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.abandon(first)
+	if !l.stuck.IsZero() {
+		t.Error("the second call was declared stuck")
 	}
 }
 

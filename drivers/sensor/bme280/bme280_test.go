@@ -2,6 +2,8 @@ package bme280
 
 import (
 	"context"
+	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -21,6 +23,39 @@ func open(o Options) func(context.Context, i2c.Bus, uint16, time.Duration, clock
 			return nil, err
 		}
 		return d, nil
+	}
+}
+
+// A chip that is exchanged for another of its kind between two measurements has
+// other trimming data: nothing may be computed from the old.
+func TestExchangedChip(t *testing.T) {
+	for name, make := range map[string]func(i2ctest.BME280Trim) *i2ctest.BME280{"bme280": i2ctest.NewBME280, "bmp280": i2ctest.NewBMP280} {
+		bus := i2ctest.NewBus("i2c-test")
+		clk := &sensortest.Clock{}
+		put := func(k i2ctest.BME280Trim) {
+			m := make(k)
+			m.SetTime(clk.Elapsed)
+			m.Set(20, 100000, 50)
+			bus.Put(0x76, m)
+		}
+		put(i2ctest.TypicalBME280())
+		d, err := Open(t.Context(), bus, 0x76, Options{Timeout: time.Minute, Clock: clk})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Sense(t.Context())
+		other := i2ctest.TypicalBME280()
+		other.T1, other.P1 = 28500, 37500
+		put(other)
+		for i, v := range d.Sense(t.Context()) {
+			if !errors.Is(v.Err, sensor.ErrImplausible) {
+				t.Errorf("%s: first Sense: %s = %g, %v", name, d.Channels()[i].Name, v.Value, v.Err)
+			}
+		}
+		vs := d.Sense(t.Context())
+		if vs[0].Err != nil || math.Abs(vs[0].Value-20) > 0.1 || math.Abs(vs[1].Value-100000) > 50 {
+			t.Errorf("%s: second Sense: %+v", name, vs)
+		}
 	}
 }
 

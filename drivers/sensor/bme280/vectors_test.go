@@ -115,9 +115,9 @@ func randomTrim(r *rand.Rand) i2ctest.BME280Trim {
 }
 
 // Random register contents read by periph.io's driver and by ours, over the same
-// bus. H4 and H5 stay positive: periph.io v3.7.4 reads negative ones as large
-// positive ones (newCalibration shifts the unsigned byte). Negative ones are in
-// TestModel.
+// bus. H5 stays positive: periph.io v3.7.4 reads a negative one as a large
+// positive one (newCalibration shifts the unsigned byte; H4 has the same fault,
+// which 32-bit arithmetic undoes). Negative ones are in TestModel.
 func TestAgainstPeriph(t *testing.T) {
 	r := source(t)
 	compared := 0

@@ -4,10 +4,9 @@
 // 2015), Texas Instruments SBOS397 (TMP102).
 //
 // These chips have no identity, and a stuck bus reads as -0.5, -0.0625 or 0 Cel,
-// as does a TMP102 that has just got its supply back. So the driver changes a
+// as does a chip that has just got its supply back. So the driver changes a
 // setting of the thermostat output, which it does not use, to other than its
-// power-on value, and reads it and the thermostat's two limits back with every
-// measurement. A circuit that uses the output sees it switch after six
+// power-on value, and reads it back with every measurement. A circuit that uses the output sees it switch after six
 // measurements beyond the limit instead of one.
 package lm75
 
@@ -65,8 +64,6 @@ func Addresses(v Variant) []uint16 {
 const (
 	regTemperature = 0
 	regConfig      = 1
-	regLow         = 2 // T_hyst, T_low
-	regHigh        = 3 // T_os, T_high
 )
 
 // kind is what differs between the variants.
@@ -171,17 +168,6 @@ func (d *Dev) verify(ctx context.Context) error {
 		if b&d.kind.mask[i] != d.kind.config[i]&d.kind.mask[i] || b&d.kind.fixed[i] != d.kind.want[i] {
 			return fmt.Errorf("%w: configuration % x, was set to % x", sensor.ErrImplausible, got, d.kind.config)
 		}
-	}
-	low, err := d.dev.ReadUint16(ctx, regLow)
-	if err != nil {
-		return err
-	}
-	high, err := d.dev.ReadUint16(ctx, regHigh)
-	if err != nil {
-		return err
-	}
-	if int16(low) >= int16(high) {
-		return fmt.Errorf("%w: thermostat limits 0x%04x, 0x%04x are not in order", sensor.ErrImplausible, low, high)
 	}
 	return nil
 }

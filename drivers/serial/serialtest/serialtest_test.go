@@ -60,6 +60,7 @@ func TestPipeDeadlines(t *testing.T) {
 	a.SetReadDeadline(time.Time{})
 	got := make(chan error, 1)
 	go func() { _, err := a.Read(make([]byte, 1)); got <- err }()
+	time.Sleep(5 * time.Millisecond) // most likely waiting by now; correct either way
 	a.SetReadDeadline(time.Now())
 	select {
 	case err := <-got:
