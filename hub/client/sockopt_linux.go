@@ -2,10 +2,12 @@ package client
 
 import (
 	"net"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
+
+// tcpUserTimeout is TCP_USER_TIMEOUT of linux/tcp.h, which package syscall lacks.
+const tcpUserTimeout = 18
 
 // setUserTimeout makes the kernel give up on bytes that nobody acknowledges
 // for d (tcp(7), TCP_USER_TIMEOUT), so that a dead link's socket does not
@@ -17,7 +19,7 @@ func setUserTimeout(nc net.Conn, d time.Duration) {
 	}
 	if raw, err := t.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(d.Milliseconds()))
 		})
 	}
 }
