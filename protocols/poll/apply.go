@@ -202,7 +202,7 @@ func (d *device) retag(cfg *Device) {
 	tags := make([]*tagState, len(cfg.Tags))
 	byName := make(map[string]*tagState, len(cfg.Tags))
 	for i := range cfg.Tags {
-		tag := cfg.Tags[i]
+		tag := &cfg.Tags[i]
 		st := t.byName[tag.Name]
 		if st == nil || st.tag.Address != tag.Address || st.tag.Type != tag.Type {
 			st = &tagState{quality: point.BadWaitingForInitialData}
@@ -212,10 +212,10 @@ func (d *device) retag(cfg *Device) {
 		}
 		stale := tag.Stale
 		if stale == 0 && !cfg.Subscribe {
-			stale = 3 * cfg.Classes[cfg.classOf(&tag)].Period
+			stale = 3 * cfg.Classes[cfg.classOf(tag)].Period
 		}
-		same = same && st.id != 0 && st.tag.Equal(&tag) && t.tags[i] == st
-		st.configure(tag, cfg.classOf(&tag), stale)
+		same = same && st.id != 0 && st.tag.Equal(tag) && t.tags[i] == st
+		st.configure(tag, cfg.classOf(tag), stale)
 		if st.id == 0 {
 			t.nextID++
 			st.id = t.nextID
@@ -283,7 +283,7 @@ func (d *device) plan(class string, tags []point.Tag) (*plan, error) {
 	if d.session == nil {
 		return nil, fmt.Errorf("device %q is not open", d.cfg.Name)
 	}
-	pl := &plan{class: d.cfg.Classes[class], samples: make([]point.Sample, len(tags))}
+	pl := &plan{class: d.cfg.Classes[class], tags: tags, samples: make([]point.Sample, len(tags))}
 	if s, ok := d.session.(protocols.Subscriber); ok && d.cfg.Subscribe {
 		pl.subscriber = s
 	} else {

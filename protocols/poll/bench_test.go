@@ -3,6 +3,7 @@ package poll
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 
@@ -84,6 +85,71 @@ func benchmarkTag(b *testing.B, kind point.Tag) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/tag")
 }
+
+// BenchmarkSustained polls 200 devices of 1,000 tags once a second on the real
+// clock, 200,000 tags a second, and reports the processor time of the whole process
+// per tag, with and without somebody who watches the whole table. Run it with
+// -benchtime 5x.
+func BenchmarkSustained(b *testing.B) {
+	b.Run("alone", func(b *testing.B) { benchmarkSustained(b, false) })
+	b.Run("watched", func(b *testing.B) { benchmarkSustained(b, true) })
+}
+
+func benchmarkSustained(b *testing.B, watched bool) {
+	const devices, n = 200, 1000
+	sink := &encoding{}
+	p := New(map[string]protocols.Adapter{"fake": steadyAdapter{}}, sink, Options{Clock: clock.NewReal()})
+	var all []Device
+	for i := range devices {
+		d := dev(fmt.Sprintf("device%03d", i))
+		d.Class = "slow"
+		for k := range n {
+			name := fmt.Sprintf("register_%04d", k)
+			d.Tags = append(d.Tags, point.Tag{Name: name, Address: name, Scale: point.Scale{Kind: point.Factor, Factor: 0.1}})
+		}
+		all = append(all, d)
+	}
+	if _, err := p.Apply(all); err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	if watched {
+		go p.Table().Watch(ctx, time.Second, func([]Entry, bool) error { return nil })
+	}
+	time.Sleep(2 * time.Second)
+	tags := func() (n uint64) {
+		for _, s := range p.Status() {
+			n += s.Published
+		}
+		return n
+	}
+	before, cpu := tags(), processorTime()
+	for b.Loop() {
+		time.Sleep(time.Second)
+	}
+	took, read := processorTime()-cpu, tags()-before
+	b.ReportMetric(float64(took.Nanoseconds())/float64(read), "cpu-ns/tag")
+	b.ReportMetric(float64(read)/b.Elapsed().Seconds(), "tags/s")
+	cancel()
+	<-done
+}
+
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+type steadyAdapter struct{}
+
+func (steadyAdapter) Check(protocols.Device) error                       { return nil }
+func (a steadyAdapter) Open(protocols.Device) (protocols.Session, error) { return a, nil }
+func (steadyAdapter) Group([]point.Tag) (protocols.Group, error)         { return &steadyGroup{}, nil }
+func (steadyAdapter) Close() error                                       { return nil }
 
 // BenchmarkMerged is the cost of overload: everything is merged.
 func BenchmarkMerged(b *testing.B) {

@@ -29,10 +29,6 @@ type lane struct {
 
 	seen, heard bool // guarded by device.mu
 	onTime      int  // reads in a row that kept the period, up to steady
-
-	// Used by the lane's goroutine only.
-	out []point.Reading
-	ids []uint32
 }
 
 // A plan is what a lane reads. It is replaced whole, between two reads.
@@ -40,7 +36,8 @@ type plan struct {
 	class      Class
 	group      protocols.Group      // nil when subscribed
 	subscriber protocols.Subscriber // nil when polled
-	states     []*tagState
+	tags       []point.Tag
+	states     []*tagState // of tags
 	samples    []point.Sample
 	stalest    time.Duration // the shortest time to staleness among the tags; 0 = none goes stale
 }
@@ -175,12 +172,13 @@ func (l *lane) read(p *plan) {
 func (l *lane) take(p *plan, states []*tagState, samples []point.Sample) (heard bool, reason string) {
 	clk := l.dev.p.o.Clock
 	now := clk.Now().UTC().Truncate(time.Microsecond)
-	l.out, l.ids, heard, reason = l.dev.table.take(intake{
+	it := l.dev.p.outbox.blank() // filled in place: a batch is copied nowhere
+	it.readings, it.ids, heard, reason = l.dev.table.take(intake{
 		states: states, samples: samples, now: now, elapsed: clk.Elapsed(),
-		heartbeat: p.class.Heartbeat, keepLast: l.dev.keepLast.Load(),
-		out: l.out[:0], ids: l.ids[:0],
+		heartbeat: p.class.Heartbeat, period: p.class.Period, keepLast: l.dev.keepLast.Load(),
+		out: it.readings, ids: it.ids,
 	})
-	l.dev.p.outbox.offer(l.dev.queue, now, clk.Quality(), l.out, l.ids)
+	l.dev.p.outbox.put(l.dev.queue, now, clk.Quality(), it)
 	return heard, reason
 }
 

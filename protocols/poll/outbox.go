@@ -62,22 +62,31 @@ func newOutbox(sink Sink, o Options) *outbox {
 
 // offer queues readings of one device. It copies them.
 func (o *outbox) offer(q *queue, now time.Time, cq clock.Quality, readings []point.Reading, ids []uint32) {
-	if len(readings) == 0 {
-		return
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.queued+len(readings) > o.limit && len(q.items) > 0 && !q.items[len(q.items)-1].sending {
-		o.merge(q, q.items[len(q.items)-1], now, cq, readings, ids)
-		return
-	}
-	it := o.take()
-	it.time, it.clock = now, cq
+	it := o.blank()
 	it.readings = append(it.readings, readings...)
 	it.ids = append(it.ids, ids...)
+	o.put(q, now, cq, it)
+}
+
+// put queues an item that blank returned and the caller has filled; it is the
+// outbox's from then on.
+func (o *outbox) put(q *queue, now time.Time, cq clock.Quality, it *item) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := len(it.readings)
+	if n == 0 {
+		o.recycle(it)
+		return
+	}
+	if o.queued+n > o.limit && len(q.items) > 0 && !q.items[len(q.items)-1].sending {
+		o.merge(q, q.items[len(q.items)-1], now, cq, it.readings, it.ids)
+		o.recycle(it)
+		return
+	}
+	it.time, it.clock = now, cq
 	q.items = append(q.items, it)
-	q.queued += len(readings)
-	o.queued += len(readings)
+	q.queued += n
+	o.queued += n
 	if !q.ready {
 		q.ready = true
 		o.ready = append(o.ready, q)
@@ -92,8 +101,10 @@ func (o *outbox) signal() {
 	}
 }
 
-// take returns an empty item.
-func (o *outbox) take() *item {
+// blank returns an empty item to fill.
+func (o *outbox) blank() *item {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if n := len(o.free); n > 0 {
 		it := o.free[n-1]
 		o.free = o.free[:n-1]
@@ -247,8 +258,12 @@ func (o *outbox) sent(q *queue, it *item) {
 	} else {
 		q.ready = false
 	}
+	o.recycle(it)
+}
+
+// recycle keeps an item for use again: a few, and none that is unusually large.
+func (o *outbox) recycle(it *item) {
 	if len(o.free) < 64 && cap(it.readings) <= 4*o.size {
-		clear(it.readings)
 		*it = item{readings: it.readings[:0], ids: it.ids[:0]}
 		o.free = append(o.free, it)
 	}

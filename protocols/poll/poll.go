@@ -240,5 +240,5 @@ func (p *Poller) Lookup(device, tag string) (t point.Tag, s protocols.Session, o
 	if st == nil {
 		return point.Tag{}, nil, false
 	}
-	return st.tag, d.session, true
+	return *st.tag, d.session, true
 }

@@ -29,15 +29,11 @@ const linger = 20 * time.Millisecond
 // returns true, or until the lane is cancelled.
 func (l *lane) subscribe(p *plan) bool {
 	clk := l.dev.p.o.Clock
-	tags := make([]point.Tag, len(p.states))
-	for i, st := range p.states {
-		tags[i] = st.tag
-	}
 	const least, most = time.Second, 30 * time.Second
 	pause := least
 	for {
 		started := clk.Elapsed()
-		err, replaced := l.subscribeOnce(p, tags)
+		err, replaced := l.subscribeOnce(p)
 		if l.ctx.Err() != nil {
 			return false
 		}
@@ -77,11 +73,11 @@ func (l *lane) pause(d time.Duration) (replaced bool) {
 
 // subscribeOnce holds one subscription until it ends by itself, a new plan
 // comes, or the lane is cancelled.
-func (l *lane) subscribeOnce(p *plan, tags []point.Tag) (err error, replaced bool) {
+func (l *lane) subscribeOnce(p *plan) (err error, replaced bool) {
 	ctx, cancel := context.WithCancel(l.ctx)
 	s := &subscription{l: l, p: p, wake: make(chan struct{}, 1)}
 	ended := make(chan error, 1)
-	go func() { ended <- p.subscriber.Subscribe(ctx, tags, s.add) }()
+	go func() { ended <- p.subscriber.Subscribe(ctx, p.tags, s.add) }()
 	over := false
 	defer func() {
 		cancel()

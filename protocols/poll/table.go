@@ -58,17 +58,22 @@ func (t *Table) Since(c Cursor, yield func(*Entry) bool) (next Cursor, fresh boo
 	if !fresh && next.version == c.version {
 		return next, false
 	}
-	t.mu.RLock()
-	devices := t.devices
-	t.mu.RUnlock()
-	for _, d := range devices {
-		for _, e := range d.changed(c.version, fresh) {
-			if !yield(&e) {
+	var entries []Entry
+	for _, d := range t.list() {
+		entries = d.changed(entries[:0], c.version, fresh)
+		for i := range entries {
+			if !yield(&entries[i]) {
 				return c, fresh
 			}
 		}
 	}
 	return next, fresh
+}
+
+func (t *Table) list() []*deviceTable {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.devices
 }
 
 // Snapshot returns all entries.
@@ -89,10 +94,13 @@ func (t *Table) Watch(ctx context.Context, interval time.Duration, f func(change
 	var c Cursor
 	var entries []Entry
 	for {
-		next, fresh := t.Since(c, func(e *Entry) bool {
-			entries = append(entries, *e)
-			return true
-		})
+		next := Cursor{version: t.version.Load(), layout: t.layout.Load()}
+		fresh := next.layout != c.layout
+		if fresh || next.version != c.version {
+			for _, d := range t.list() {
+				entries = d.changed(entries, c.version, fresh)
+			}
+		}
 		if len(entries) > 0 || fresh {
 			if err := f(entries, fresh); err != nil {
 				return err
@@ -144,12 +152,16 @@ type deviceTable struct {
 }
 
 // A tagState is what is known of one tag. Guarded by deviceTable.mu.
+//
+// With hundreds of thousands of them, what costs is the memory that each sample
+// touches, so what is rarely used is behind a pointer.
 type tagState struct {
-	tag     point.Tag
+	tag     *point.Tag // never changed, only replaced
 	class   string
-	id      uint32 // for merging in the outbox; never used again within the device
-	removed bool   // no longer configured; a read under way may still bring a sample
-	scaler  point.Scaler
+	name    string
+	id      uint32        // for merging in the outbox; never used again within the device
+	removed bool          // no longer configured; a read under way may still bring a sample
+	scaler  *point.Scaler // nil = none
 	filter  point.Filter
 	stale   time.Duration // 0 = never
 
@@ -170,19 +182,22 @@ type tagState struct {
 
 // configure makes st follow the tag as configured now. Values and the dead-band's
 // memory stay when the scale does.
-func (st *tagState) configure(t point.Tag, class string, stale time.Duration) {
-	if st.id == 0 || st.tag.Scale != t.Scale || st.tag.Dead != t.Dead {
-		st.scaler = t.Scale.Compile()
+func (st *tagState) configure(t *point.Tag, class string, stale time.Duration) {
+	if st.tag == nil || st.tag.Scale != t.Scale || st.tag.Dead != t.Dead {
+		st.scaler = nil
+		if !t.Scale.Identity() {
+			s := t.Scale.Compile()
+			st.scaler = &s
+		}
 		st.filter = point.NewFilter(t.Dead, t.Scale)
 	}
-	st.tag, st.class, st.stale = t, class, stale
+	st.tag, st.name, st.class, st.stale = t, t.Name, class, stale
 }
 
-// changed returns the entries that changed after a version, or all.
-func (d *deviceTable) changed(after uint64, all bool) []Entry {
+// changed appends the entries that changed after a version, or all.
+func (d *deviceTable) changed(out []Entry, after uint64, all bool) []Entry {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var out []Entry
 	for _, st := range d.tags {
 		if all || st.version > after {
 			out = append(out, Entry{
@@ -202,6 +217,7 @@ type intake struct {
 	now       time.Time
 	elapsed   time.Duration
 	heartbeat time.Duration
+	period    time.Duration
 	keepLast  bool
 	out       []point.Reading // appended to
 	ids       []uint32        // of the tags in out
@@ -234,7 +250,7 @@ func (d *deviceTable) take(in intake) (out []point.Reading, ids []uint32, heard 
 		d.readings++
 		switch {
 		case st.filter.Pass(st.value, q):
-		case in.heartbeat > 0 && in.elapsed-st.publishedAt >= in.heartbeat:
+		case in.heartbeat > 0 && in.elapsed-st.publishedAt+in.period > in.heartbeat: // the next read would be too late
 			st.filter.Force(st.value, q)
 		default:
 			d.held++
@@ -252,7 +268,7 @@ func (d *deviceTable) take(in intake) (out []point.Reading, ids []uint32, heard 
 // store makes a sample the tag's current value and returns its final quality.
 func (st *tagState) store(s *point.Sample, in *intake, version uint64) point.Quality {
 	v, q, detail := s.Value, s.Quality, s.Detail
-	if !q.Bad() {
+	if !q.Bad() && st.scaler != nil {
 		scaled, sq := st.scaler.Apply(v)
 		switch {
 		case sq == point.Good:
@@ -284,7 +300,7 @@ func (st *tagState) store(s *point.Sample, in *intake, version uint64) point.Qua
 
 func (st *tagState) reading() point.Reading {
 	return point.Reading{
-		Tag: st.tag.Name, Value: st.value, Quality: st.quality,
+		Tag: st.name, Value: st.value, Quality: st.quality,
 		Source: st.source, Receive: st.receive, Detail: st.detail,
 	}
 }
