@@ -28,10 +28,12 @@ type Host struct {
 }
 
 // table is the list. A new protocol is one line here.
-var table = map[string]func(protocols.Env, Host) protocols.Adapter{
-	"local":  func(e protocols.Env, h Host) protocols.Adapter { return local.New(e, h.local()) },
-	"modbus": func(e protocols.Env, h Host) protocols.Adapter { return modbus.New(e, h.Modbus) },
-	"sim":    func(e protocols.Env, h Host) protocols.Adapter { return sim.New(e, sim.Options{ReadFile: h.ReadFile}) },
+func table() map[string]func(protocols.Env, Host) protocols.Adapter {
+	return map[string]func(protocols.Env, Host) protocols.Adapter{
+		"local":  func(e protocols.Env, h Host) protocols.Adapter { return local.New(e, h.local()) },
+		"modbus": func(e protocols.Env, h Host) protocols.Adapter { return modbus.New(e, h.Modbus) },
+		"sim":    func(e protocols.Env, h Host) protocols.Adapter { return sim.New(e, sim.Options{ReadFile: h.ReadFile}) },
+	}
 }
 
 func (h Host) local() local.Options {
@@ -39,14 +41,14 @@ func (h Host) local() local.Options {
 }
 
 // Names returns the names of the protocols, sorted.
-func Names() []string { return slices.Sorted(maps.Keys(table)) }
+func Names() []string { return slices.Sorted(maps.Keys(table())) }
 
 // New returns an adapter for each protocol, by name. They touch nothing until
 // one of their devices is read, and are the caller's to close.
 func New(env protocols.Env, host Host) map[string]protocols.Adapter {
-	adapters := make(map[string]protocols.Adapter, len(table))
-	for name, make := range table {
-		adapters[name] = make(env, host)
+	adapters := map[string]protocols.Adapter{}
+	for name, construct := range table() {
+		adapters[name] = construct(env, host)
 	}
 	return adapters
 }

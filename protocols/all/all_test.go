@@ -7,8 +7,8 @@ import (
 
 	"holdfast/drivers/clock/clocktest"
 	"holdfast/protocols"
-	"holdfast/protocols/poll"
 	"holdfast/protocols/point"
+	"holdfast/protocols/poll"
 )
 
 func TestTable(t *testing.T) {
