@@ -195,11 +195,10 @@ func TestFailingSenderStepsAside(t *testing.T) {
 	}
 }
 
-// checkSenderOrder checks that each of n offsets was confirmed exactly once, and
-// that no record of a sender was tried for the first time before an earlier one.
-func checkSenderOrder(t *testing.T, got []arrival, n int) {
+// checkFirstTries checks that no record of a sender and priority was tried for
+// the first time before an earlier one.
+func checkFirstTries(t *testing.T, got []arrival) {
 	t.Helper()
-	confirmed := map[uint64]int{}
 	tried := map[uint64]bool{}
 	newest := map[string]uint64{}
 	for _, a := range got {
@@ -209,6 +208,16 @@ func checkSenderOrder(t *testing.T, got []arrival, n int) {
 		}
 		tried[a.off] = true
 		newest[key] = max(newest[key], a.off)
+	}
+}
+
+// checkSenderOrder checks first tries, and that each of n offsets was confirmed
+// exactly once.
+func checkSenderOrder(t *testing.T, got []arrival, n int) {
+	t.Helper()
+	checkFirstTries(t, got)
+	confirmed := map[uint64]int{}
+	for _, a := range got {
 		if a.verdict == confirm {
 			confirmed[a.off]++
 		}

@@ -10,7 +10,7 @@ import (
 	"holdfast/hub"
 )
 
-var sweeps = flag.Int("sweeps", 15, "random workloads of TestSweep")
+var sweeps = flag.Int("sweeps", 6, "random workloads of TestSweep")
 
 // TestSweep runs random workloads: several senders and priorities, a far side
 // that confirms, refuses, fails and falls silent, links that are cut, and power
@@ -87,6 +87,7 @@ func sweep(t *testing.T, seed uint64) {
 		t.Error(err)
 	}
 	confirmed := map[uint64]int{}
+	checkFirstTries(t, b.far.arrivals())
 	for _, a := range b.far.arrivals() {
 		if a.sender == "wrong payload" {
 			t.Fatalf("wrong payload: %+v", a)
