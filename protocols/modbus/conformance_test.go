@@ -15,6 +15,7 @@ import (
 // serial line.
 func TestConformance(t *testing.T) {
 	t.Run("tcp", func(t *testing.T) {
+		t.Parallel()
 		protocoltest.Run(t, func(t *testing.T) protocoltest.Harness {
 			p := sim.New(1)
 			srv := startServer(t, p)
@@ -26,6 +27,7 @@ func TestConformance(t *testing.T) {
 		})
 	})
 	t.Run("rtu", func(t *testing.T) {
+		t.Parallel()
 		protocoltest.Run(t, func(t *testing.T) protocoltest.Harness {
 			p := sim.New(1)
 			return harness(t, p, map[string]any{"transport": "rtu", "port": serveLine(t, p, sim.Line{})})
