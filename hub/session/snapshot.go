@@ -222,6 +222,15 @@ func (h *Hub) recover() error {
 	} else if c.Saved() && len(c.State()) == 8 && binary.LittleEndian.Uint64(c.State()) == uint64(h.snapAt) {
 		from = max(from, c.Offset())
 	}
+	if c, err := h.j.Cursor(stateCursor); err != nil {
+		return err
+	} else if !c.Saved() {
+		// A cursor that was never saved pins nothing: without this the journal
+		// could reclaim changes of sessions that no snapshot has yet.
+		if err := h.saveState(from); err != nil {
+			return err
+		}
+	}
 	end := h.j.Committed()
 	if from > end || epoch != 0 && epoch != h.j.Epoch() {
 		from = min(from, end)
