@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -19,12 +20,11 @@ func TestLateAnswersAreNeverTakenForOthers(t *testing.T) {
 		reads = 10000
 	}
 	const lines = 4
+	var all sync.WaitGroup // all at once, which Parallel would not do on a small machine
 	for i := range lines {
-		t.Run(itoa(i), func(t *testing.T) {
-			t.Parallel()
-			lateAnswers(t, reads/lines)
-		})
+		all.Go(func() { t.Run(itoa(i), func(t *testing.T) { lateAnswers(t, reads/lines) }) })
 	}
+	all.Wait()
 }
 
 func lateAnswers(t *testing.T, reads int) {
@@ -114,7 +114,7 @@ func TestEveryKindOfDamage(t *testing.T) {
 				fault.Every = 4
 				defer p.Inject(fault)()
 				good := 0
-				for i := range 16 {
+				for i := range 8 {
 					from, now := 10, g
 					if i%2 == 1 {
 						from, now = 500, h
@@ -130,8 +130,8 @@ func TestEveryKindOfDamage(t *testing.T) {
 						}
 					}
 				}
-				if good < 16 { // of 32; a quarter is damaged
-					t.Errorf("%d good samples of 32", good)
+				if good < 8 { // of 16; a quarter is damaged
+					t.Errorf("%d good samples of 16", good)
 				}
 			})
 		})
