@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -100,6 +101,19 @@ func Cut(s string, n int) string {
 	}
 	r := []rune(s)
 	return string(r[:max(0, n-1)]) + "…"
+}
+
+// Number shortens a number to six significant digits, which is more than any
+// instrument has, and leaves all other text as it is.
+func Number(s string) string {
+	if len(s) <= 8 || !strings.ContainsAny(s, ".e") {
+		return s
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return s
+	}
+	return strconv.FormatFloat(f, 'g', 6, 64)
 }
 
 // clean replaces what would move the cursor: values come from field devices.

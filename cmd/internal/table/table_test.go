@@ -41,3 +41,12 @@ func TestPaint(t *testing.T) {
 		t.Errorf("got %q\nwant %q", b.String(), want)
 	}
 }
+
+func TestNumber(t *testing.T) {
+	for in, want := range map[string]string{"1.1953493": "1.19535", "20": "20", "12345678901": "12345678901", "0.1": "0.1",
+		"1013.0214453125": "1013.02", "text that is long": "text that is long", "1.5e+300": "1.5e+300"} {
+		if got := Number(in); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}

@@ -12,7 +12,7 @@ import (
 )
 
 // keepEvents is how many events a live table shows.
-const keepEvents = 10
+const keepEvents = 6
 
 // A view prints what happens: a table that is painted over in a terminal, lines
 // elsewhere.
@@ -104,6 +104,11 @@ func (v *view) frame(l look, width int) string {
 	r := l.verdict
 	fmt.Fprintf(&b, "  arrived   %d readings in %d batches, %d missing; %d of %d acknowledged counts; %d duplicates\n\n",
 		r.Readings, r.Batches, r.Holes, r.Arrived, r.Acked, r.Repeats)
+	// Above the tags, because what is below them may not fit.
+	for _, e := range v.events[max(0, len(v.events)-keepEvents):] {
+		b.WriteString(table.Cut(e, max(20, width)) + "\n")
+	}
+	b.WriteByte('\n')
 	rows := make([][]string, len(v.tags))
 	gone := time.Since(v.seen)
 	for i, t := range v.tags {
@@ -111,14 +116,10 @@ func (v *view) frame(l look, width int) string {
 		if t.Age >= 0 {
 			age = fmt.Sprintf("%.1fs", t.Age+gone.Seconds())
 		}
-		rows[i] = []string{"  " + t.Device + "/" + t.Tag, t.Text, t.Unit, t.Quality, age, t.Detail}
+		rows[i] = []string{"  " + t.Device + "/" + t.Tag, table.Number(t.Text), t.Unit, t.Quality, age, t.Detail}
 	}
 	table.Write(&b, width, []table.Column{{Title: "  TAG", Give: true}, {Title: "VALUE", Right: true}, {Title: "UNIT"}, {Title: "QUALITY"},
 		{Title: "AGE", Right: true}, {Title: "DETAIL", Give: true}}, rows)
-	b.WriteByte('\n')
-	for _, e := range v.events[max(0, len(v.events)-keepEvents):] {
-		b.WriteString(table.Cut(e, max(20, width)) + "\n")
-	}
 	return b.String()
 }
 
@@ -137,8 +138,8 @@ func (v *view) verdict(r verdict) error {
 %s
   counts    %d acknowledged by the gateway, %d of them arrived, %d lost, %d out of order
             %d more arrived whose acknowledgement the cut had swallowed
-  readings  %d in %d batches from %d starts of the gateway, %d batches missing between them
+  readings  %d in %d batches, %d batches missing between them; the gateway was started %d times
   repeats   %d of %d arrivals were duplicates
-`, strings.ToUpper(good[:1])+good[1:]+":", r.Acked, r.Arrived, r.Lost, r.OutOf, r.Extra, r.Readings, r.Batches, r.FieldRuns, r.Holes, r.Repeats, r.Total)
+`, strings.ToUpper(good[:1])+good[1:]+":", r.Acked, r.Arrived, r.Lost, r.OutOf, r.Extra, r.Readings, r.Batches, r.Holes, r.FieldRuns, r.Repeats, r.Total)
 	return err
 }

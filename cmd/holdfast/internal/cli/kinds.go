@@ -1,15 +1,22 @@
 package cli
 
 import (
+	"context"
 	"log/slog"
+	"os"
+	"strings"
 
 	"holdfast/cmd/holdfast/internal/config"
 	"holdfast/drivers/clock"
+	"holdfast/drivers/gpio/gpiochip"
+	"holdfast/drivers/i2c"
+	"holdfast/drivers/i2c/i2cdev"
+	"holdfast/drivers/i2c/i2csock"
+	sensors "holdfast/drivers/sensor/all"
 	"holdfast/hub"
 	upstreams "holdfast/hub/upstream/all"
 	"holdfast/protocols"
-	"holdfast/protocols/modbus"
-	"holdfast/protocols/sim"
+	fieldprotocols "holdfast/protocols/all"
 )
 
 // kinds are the implementations that this program has.
@@ -22,14 +29,30 @@ func kinds() config.Kinds {
 			}
 			return nil
 		},
-		Protocols: []string{"modbus", "sim"},
+		Protocols: fieldprotocols.Names(),
 		Upstream:  upstreams.Check,
 		Upstreams: upstreams.Types(),
 	}
 }
 
+// adapters makes the adapters of all field protocols on this machine's hardware.
 func adapters(env protocols.Env) map[string]protocols.Adapter {
-	return map[string]protocols.Adapter{"modbus": modbus.New(env, modbus.Options{}), "sim": sim.New(env, sim.Options{})}
+	return fieldprotocols.New(env, fieldprotocols.Host{
+		Lines:       gpiochip.New(gpiochip.Options{}),
+		OpenI2C:     openI2C,
+		CheckSensor: sensors.Check,
+		OpenSensor:  sensors.Open,
+		ReadFile:    os.ReadFile,
+	})
+}
+
+// openI2C opens a bus of this machine, or, as unix:/path, one that another
+// process serves.
+func openI2C(ctx context.Context, name string) (i2c.BusCloser, error) {
+	if path, ok := strings.CutPrefix(name, "unix:"); ok {
+		return i2csock.New("unix", path), nil
+	}
+	return i2cdev.Open(ctx, name, i2cdev.Options{})
 }
 
 // upstreamMaker returns what makes the upstreams of a gateway.

@@ -85,7 +85,7 @@ func writeTags(w interface{ Write([]byte) (int, error) }, width int, tags []cont
 		if t.Age >= 0 {
 			age = spanText(time.Duration(t.Age * float64(time.Second)))
 		}
-		rows[i] = []string{t.Device + "/" + t.Tag, t.Text, t.Unit, t.Quality, age, t.Detail}
+		rows[i] = []string{t.Device + "/" + t.Tag, table.Number(t.Text), t.Unit, t.Quality, age, t.Detail}
 	}
 	table.Write(w, width, tagColumns, rows)
 }

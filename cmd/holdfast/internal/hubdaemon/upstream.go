@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,6 +50,9 @@ func DeadLetterDir(c *config.Config) string { return filepath.Join(DataDir(c), "
 // openUpstreams makes the upstreams and what they need. Nothing connects before
 // Run.
 func (d *Daemon) openUpstreams(c *config.Config) error {
+	if err := d.forgetUpstreams(c); err != nil {
+		return err
+	}
 	if len(c.Hub.Upstreams) == 0 {
 		return nil
 	}
@@ -78,13 +82,46 @@ func (d *Daemon) openUpstreams(c *config.Config) error {
 	return nil
 }
 
+// upstreamCursor begins the names of the forwarders' cursors, which the journal
+// holds beside those of the sessions.
+const upstreamCursor = "upstream/"
+
+// forgetUpstreams deletes the positions of upstreams that are no longer
+// configured: each of them would keep the journal from reclaiming anything.
+func (d *Daemon) forgetUpstreams(c *config.Config) error {
+	for _, name := range d.hub.Journal().Cursors() {
+		end, ok := strings.CutPrefix(name, upstreamCursor)
+		if !ok || slices.ContainsFunc(c.Hub.Upstreams, func(u config.Upstream) bool { return u.Name == end }) {
+			continue
+		}
+		cursor, err := d.hub.Journal().Cursor(name)
+		if err != nil {
+			return err
+		}
+		d.o.Log.Warn("upstream is no longer configured: what waits for it is given up", "upstream", end, "after", uint64(cursor.Offset()))
+		cursor.Delete()
+	}
+	return nil
+}
+
+// namedCursors gives a forwarder's cursor a name that no session's can have,
+// and that stays when the order of the upstreams changes.
+type namedCursors struct {
+	forward.Log
+	name string
+}
+
+// Cursor implements forward.Log.
+func (l namedCursors) Cursor(string) (forward.Cursor, error) { return l.Log.Cursor(l.name) }
+
 func (d *Daemon) openUpstream(c *config.Config, i int) (*upstream, error) {
 	far, err := d.o.Upstream(c.Hub.Upstreams[i])
 	if err != nil {
 		return nil, err
 	}
 	u := &upstream{name: c.Hub.Endpoint(i), priorities: prioritiesOf(c, c.Hub.Endpoint(i)), troubles: map[forward.Trouble]control.Condition{}}
-	u.forwarder, err = forward.New(u.name, forward.FromJournal(d.hub.Journal()), far, forward.Options{
+	log := namedCursors{forward.FromJournal(d.hub.Journal()), upstreamCursor + c.Hub.Upstreams[i].Name}
+	u.forwarder, err = forward.New(u.name, log, far, forward.Options{
 		Priorities:  u.priorities,
 		DeadLetters: forward.NewDeadLetters(d.letters),
 		GapTopic:    "holdfast/gap",
