@@ -67,13 +67,13 @@ func (p *plant) options() Options {
 // life is one run between two power cuts.
 type life struct {
 	*plant
-	w         *house
-	one, two  *client // subscribers
-	pubs      map[string]*client
-	keeper    *client // sends QoS 2
-	open      map[uint64]broker.FlightEntry
-	nextID    uint16
-	broken    bool // a note failed, so the engine has closed the connection of two
+	w        *house
+	one, two *client // subscribers
+	pubs     map[string]*client
+	keeper   *client // sends QoS 2
+	open     map[uint64]broker.FlightEntry
+	nextID   uint16
+	broken   bool // a note failed, so the engine has closed the connection of two
 }
 
 func (p *plant) live(last bool) {
@@ -105,7 +105,7 @@ func (l *life) connect() bool {
 		if err != nil {
 			return nil
 		}
-		if filter != "" && !c.s.Present() {
+		if filter != "" { // also again: the cut may have come between
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			if _, err := c.s.Subscribe(ctx, []broker.Subscription{{Filter: filter, QoS: qos}}); err != nil {

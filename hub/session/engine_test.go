@@ -394,4 +394,3 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		}
 	}
 }
-
