@@ -31,7 +31,6 @@ type conn struct {
 	version   byte
 	quiet     bool
 	id        string
-	keepAlive int64 // one and a half times the keep-alive, in nanoseconds, 0 = none
 	maxPacket int   // what the client takes, 0 = anything
 	expiry    time.Duration
 	principal Principal
@@ -50,10 +49,11 @@ type conn struct {
 	tally    tally
 	mine     bool // the reader has the writer's role
 
-	// Looked at by the sweep, which enforces time limits. All are readings of
-	// Server.now; 0 = not now.
+	// Looked at by the sweep, which enforces time limits. Times are readings
+	// of Server.now; 0 = not now.
 	deadline   atomic.Int64 // when expire is called
 	idleSince  atomic.Int64 // the reader waits for the client
+	keepAlive  atomic.Int64 // how long it may: one and a half times the keep-alive, in nanoseconds
 	writeSince atomic.Int64 // a write waits for the client
 	noteSince  atomic.Int64 // a Note waits for the backend
 	unacked    atomic.Int32 // QoS 1 and 2 publications of the client that are not acknowledged
@@ -68,6 +68,7 @@ type conn struct {
 	drained bool               // the wait for the backend is over
 	gone    bool               // Detach was called: the flight is no longer ours
 
+	full        bool // the reader waits for room
 	writing     bool // somebody has the writer's role
 	out         *buffer
 	wake        bool // Fetch may have something
@@ -185,7 +186,7 @@ func (c *conn) sweep(now int64) {
 	if d := c.deadline.Load(); d != 0 && now >= d {
 		c.expire()
 	}
-	if t := c.idleSince.Load(); t != 0 && c.keepAlive != 0 && now-t > c.keepAlive+int64(tick) {
+	if t, limit := c.idleSince.Load(), c.keepAlive.Load(); t != 0 && limit != 0 && now-t > limit+int64(tick) {
 		c.shut(ending{code: KeepAliveTimeout, tell: true, Detachment: Detachment{Reason: "nothing came from the client for one and a half keep-alives"}})
 	}
 	if t := c.writeSince.Load(); t != 0 && now-t > int64(c.s.o.WriteTimeout+tick) {

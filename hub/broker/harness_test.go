@@ -27,6 +27,7 @@ type house struct {
 	backend *brokertest.Memory
 	server  *broker.Server
 	clock   *clocktest.Fake // nil: the machine's
+	stuck   int             // clients that take nothing
 	addr    net.Addr
 	stop    context.CancelFunc
 	stopped chan error
@@ -91,9 +92,20 @@ func (h *house) shutdown() error {
 	}
 }
 
-// pass lets d pass on the fake clock, in steps that the sweep can follow.
+// pass lets d pass on the fake clock, in steps that the sweep can follow. It
+// begins when the server has done all that it had to do.
 func (h *house) pass(d time.Duration) {
 	h.t.Helper()
+	before, same := uint64(0), 0
+	eventually(h.t, "rest", func() bool {
+		k := h.server.Counters()
+		if n := k.BytesOut.Load() + k.BytesIn.Load(); n != before || !h.server.Resting(h.stuck) {
+			before, same = n, 0
+			return false
+		}
+		same++
+		return h.stuck == 0 || same > 50 // a stuck client's buffers may not be full yet
+	})
 	const step = 500 * time.Millisecond
 	for ; d > 0; d -= step {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"strings"
@@ -107,7 +108,12 @@ func TestMessageRate(t *testing.T) {
 	if n := h.server.Counters().MessagesIn[1].Load(); n != 4 {
 		t.Errorf("%d messages were read, want 4", n)
 	}
-	h.pass(1500 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := fake.WaitArmed(ctx, 2); err != nil { // the sweep's and the reader's
+		t.Fatal(err)
+	}
+	fake.Advance(1100 * time.Millisecond)
 	c.expect("PUBACK", 0x40, 2, 0, 5)
 }
 
@@ -221,6 +227,7 @@ func TestStuckClient(t *testing.T) {
 		pub.expect("PUBACK", 0x40, 2, 0, byte(i+1))
 		good.send(acknowledge(4, good.expectPublish(1, false, big)))
 	}
+	h.stuck = 1
 	h.pass(19 * time.Second)
 	if k := h.server.Counters(); k.Stuck.Load() != 0 || k.Clients.Load() != 3 {
 		t.Fatalf("closed too early: %d clients", k.Clients.Load())
@@ -249,6 +256,7 @@ func TestSlowClientLosesQoS0(t *testing.T) {
 		pub.send(publish(4, "zero", 0, 0, big), publish(4, "one", 1, uint16(i+1), fmt.Sprint(i)))
 		pub.expect("PUBACK", 0x40, 2, 0, byte(i+1))
 	}
+	h.stuck = 1
 	h.pass(3 * time.Second) // less than the limit for stuck ones, more than that for slow ones
 	zeros := 0
 	for i := 0; i < n; {
@@ -290,6 +298,7 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 		}
 	}()
 	eventually(t, "throttling", func() bool { return h.server.Counters().Throttled.Load() > 0 })
+	h.stuck = 1
 	h.pass(22 * time.Second)
 	if err := <-wrote; err == nil || err.(net.Error).Timeout() {
 		t.Errorf("the connection was not closed: %v", err)

@@ -136,7 +136,7 @@ func (c *conn) negotiate(h *hello) *welcome {
 			}
 		}
 	}
-	c.keepAlive = int64(keep + keep/2) // [MQTT-3.1.2-22]
+	c.keepAlive.Store(int64(keep + keep/2)) // [MQTT-3.1.2-22]
 	if d := c.capExpiry(h.SessionExpiry); d != h.SessionExpiry {
 		h.SessionExpiry, w.sessionExpiry = d, &d
 	}

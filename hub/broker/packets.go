@@ -252,12 +252,14 @@ func (c *conn) over(id uint16, e flying) {
 // the client down to its rate. It returns false when the connection is to end.
 func (c *conn) await() bool {
 	c.mu.Lock()
-	for throttled := false; !c.closing && !c.hasRoom(); c.changed.Wait() {
-		if !throttled {
-			throttled = true
+	for !c.closing && !c.hasRoom() {
+		if !c.full {
+			c.full = true
 			c.s.counters.Throttled.Add(1)
 		}
+		c.changed.Wait()
 	}
+	c.full = false
 	closing := c.closing
 	c.mu.Unlock()
 	if closing {
