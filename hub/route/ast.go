@@ -60,8 +60,64 @@ type unary struct {
 
 type binary struct {
 	op   string
+	code opCode // the same
 	l, r node
 	t    kind
+}
+
+// opCode is a binary operator.
+type opCode uint8
+
+const (
+	opAnd opCode = iota
+	opOr
+	opCoalesce
+	opConcat
+	opAdd
+	opSubtract
+	opMultiply
+	opDivide
+	opModulo
+	opEqual
+	opNotEqual
+	opLess
+	opLessEqual
+	opGreater
+	opGreaterEqual
+)
+
+func codeOf(op string) opCode {
+	switch op {
+	case "AND":
+		return opAnd
+	case "OR":
+		return opOr
+	case "??":
+		return opCoalesce
+	case "||":
+		return opConcat
+	case "+":
+		return opAdd
+	case "-":
+		return opSubtract
+	case "*":
+		return opMultiply
+	case "/":
+		return opDivide
+	case "%":
+		return opModulo
+	case "=":
+		return opEqual
+	case "!=", "<>":
+		return opNotEqual
+	case "<":
+		return opLess
+	case "<=":
+		return opLessEqual
+	case ">":
+		return opGreater
+	}
+	return opGreaterEqual
 }
 
 type call struct {

@@ -30,7 +30,7 @@ func (p *parser) minus(x node, at int) node {
 // binary checks an operator's operands and makes its node. The positions are
 // those of the left operand, the operator and the right operand.
 func (p *parser) binary(op string, l, r node, lAt, opAt, rAt int) node {
-	n := &binary{op: op, l: l, r: r, t: kindBool}
+	n := &binary{op: op, code: codeOf(op), l: l, r: r, t: kindBool}
 	lt, rt := l.static(), r.static()
 	body := lt == kindBody || rt == kindBody
 	switch binaryLevel(op) {

@@ -40,31 +40,31 @@ func (n *unary) eval(s *Scratch) value {
 }
 
 func (n *binary) eval(s *Scratch) value {
-	switch n.op {
-	case "AND":
+	switch n.code {
+	case opAnd:
 		return n.both(s, no)
-	case "OR":
+	case opOr:
 		return n.both(s, yes)
-	case "??":
+	case opCoalesce:
 		if v := n.l.eval(s); v.k != kindUndefined {
 			return v
 		}
 		return n.r.eval(s)
 	}
 	l, r := n.l.eval(s), n.r.eval(s)
-	switch n.op {
-	case "||":
+	switch n.code {
+	case opConcat:
 		if l.k != kindString || r.k != kindString {
 			return undefined
 		}
 		return s.join(l.s, r.s)
-	case "+", "-", "*", "/", "%":
+	case opAdd, opSubtract, opMultiply, opDivide, opModulo:
 		if l.k != kindNumber || r.k != kindNumber {
 			return undefined
 		}
-		return number(arithmetic(n.op[0], l.n, r.n))
+		return number(arithmetic(n.code, l.n, r.n))
 	}
-	return compare(n.op, l, r, s.dialect)
+	return compare(n.code, &l, &r, s.dialect)
 }
 
 // both evaluates AND and OR: one operand that decides is enough, even when the
@@ -84,26 +84,29 @@ func (n *binary) both(s *Scratch, decides logic) value {
 }
 
 // arithmetic follows IEEE 754: division by zero is infinite.
-func arithmetic(op byte, l, r float64) float64 {
+func arithmetic(op opCode, l, r float64) float64 {
 	switch op {
-	case '+':
+	case opAdd:
 		return l + r
-	case '-':
+	case opSubtract:
 		return l - r
-	case '*':
+	case opMultiply:
 		return l * r
-	case '/':
+	case opDivide:
 		return l / r
 	}
 	return math.Mod(l, r)
 }
 
 func (n *call) eval(s *Scratch) value {
-	var buf [4]value
-	args := buf[:0]
+	// Arguments lie on a stack in the scratch memory: calls nest.
+	base := len(s.args)
+	defer func() { s.args = s.args[:base] }()
 	for _, a := range n.args {
-		args = append(args, a.eval(s))
+		v := a.eval(s)
+		s.args = append(s.args, v)
 	}
+	args := s.args[base:]
 	if n.f.name == "is_null" && s.dialect == Compat && n.args[0].static() == kindBody {
 		return boolean(s.present(n.args[0]))
 	}

@@ -25,12 +25,13 @@ type Scratch struct {
 	dialect Dialect
 	body    bodyState
 	root    any
-	text    []byte // results of string functions, until the next message
-	seen    []bool // by endpoint
+	args    []value // of function calls
+	text    []byte  // results of string functions, until the next message
+	seen    []bool  // by endpoint
 	targets []hub.Target
 }
 
 func (s *Scratch) reset(m Message, d Dialect) {
 	s.m, s.dialect, s.body, s.root = m, d, bodyUnread, nil
-	s.text = s.text[:0]
+	s.text, s.args = s.text[:0], s.args[:0]
 }

@@ -113,6 +113,9 @@ func hasPrefixFold(s []byte, prefix string) bool {
 	if len(s) < len(prefix) {
 		return false
 	}
+	if string(s[:len(prefix)]) == prefix {
+		return true
+	}
 	for i := range len(prefix) {
 		c := s[i]
 		if c != prefix[i] && (c < 'A' || c > 'Z' || c|0x20 != prefix[i]) {
@@ -201,7 +204,11 @@ func (t *Table) Match(m Message, s *Scratch) []hub.Target {
 		return nil
 	}
 	s.reset(m, t.rows[0].route.dialect)
-	s.seen = append(s.seen[:0], make([]bool, len(t.endpoints))...)
+	if cap(s.seen) < len(t.endpoints) {
+		s.seen = make([]bool, len(t.endpoints))
+	}
+	s.seen = s.seen[:len(t.endpoints)]
+	clear(s.seen)
 	source := m.Source()
 	for i := range t.rows {
 		r := &t.rows[i]

@@ -65,14 +65,14 @@ func truth(v value) logic {
 }
 
 // compare applies a comparison operator.
-func compare(op string, l, r value, d Dialect) value {
+func compare(op opCode, l, r *value, d Dialect) value {
 	if l.k == kindUndefined || r.k == kindUndefined {
 		return undefined
 	}
 	switch op {
-	case "=":
+	case opEqual:
 		return boolean(equal(l, r))
-	case "!=", "<>":
+	case opNotEqual:
 		return boolean(!equal(l, r))
 	}
 	c, ok := order(l, r, d)
@@ -80,17 +80,17 @@ func compare(op string, l, r value, d Dialect) value {
 		return undefined
 	}
 	switch op {
-	case "<":
+	case opLess:
 		return boolean(c < 0)
-	case "<=":
+	case opLessEqual:
 		return boolean(c <= 0)
-	case ">":
+	case opGreater:
 		return boolean(c > 0)
 	}
 	return boolean(c >= 0)
 }
 
-func equal(l, r value) bool {
+func equal(l, r *value) bool {
 	if l.k != r.k {
 		return false
 	}
@@ -106,7 +106,7 @@ func equal(l, r value) bool {
 }
 
 // order compares two defined values; ok is false when they have no order.
-func order(l, r value, d Dialect) (c int, ok bool) {
+func order(l, r *value, d Dialect) (c int, ok bool) {
 	if l.k != r.k {
 		return cmp.Compare(l.k, r.k), d == Compat
 	}
