@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/cmd/holdfast/internal/config"
 	"holdfast/cmd/holdfast/internal/hubdaemon"
 	"holdfast/cmd/internal/table"
 	"holdfast/drivers/disk"
@@ -63,11 +64,11 @@ func (a *app) openJournal(args []string) (disk.FS, string, error) {
 	if len(args) == 1 {
 		dir = args[0]
 	} else {
-		c, err := a.load()
+		data, err := config.DataDir(a.config, os.ReadFile)
 		if err != nil {
 			return nil, "", err
 		}
-		dir = hubdaemon.JournalDir(c)
+		dir = hubdaemon.JournalDir(data)
 	}
 	// OpenHost makes what is not there, and looking must not.
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {

@@ -29,8 +29,9 @@ var update = flag.Bool("update", false, "rewrite what the scripts compare with")
 //	stdout PATTERN              the last output matches
 //	stderr PATTERN
 //	! stdout PATTERN            it does not
+//	log PATTERN                 what runs in the background logs a match, within ten seconds
 //	cmp stdout|stderr FILE      it is this file; -update writes it
-//	replace FILE OLD NEW        change a file
+//	replace FILE OLD NEW        change a file; \n in NEW is a line's end
 //	hangup                      send SIGHUP to what runs in the background
 //
 // Words may be in single quotes. Each story says above what it is about.
@@ -55,6 +56,7 @@ type script struct {
 	files          []section
 	stops          []func()
 	hangup         chan os.Signal
+	log            *lockedBuffer // of what was started last
 }
 
 type section struct{ name, text string }
@@ -152,6 +154,12 @@ func (s *script) line(w []string) error {
 		return match(s.stdout, w[1], true)
 	case "stderr":
 		return match(s.stderr, w[1], true)
+	case "log":
+		for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+			if err := match(s.log.String(), w[1], true); err == nil || time.Since(start) > 10*time.Second {
+				return err
+			}
+		}
 	case "!":
 		return match(map[string]string{"stdout": s.stdout, "stderr": s.stderr}[w[1]], w[2], false)
 	case "cmp":
@@ -164,7 +172,7 @@ func (s *script) line(w []string) error {
 		if !strings.Contains(string(old), w[2]) {
 			return fmt.Errorf("%q is not in %s", w[2], w[1])
 		}
-		return os.WriteFile(w[1], []byte(strings.Replace(string(old), w[2], w[3], 1)), 0o600)
+		return os.WriteFile(w[1], []byte(strings.Replace(string(old), w[2], strings.ReplaceAll(w[3], `\n`, "\n"), 1)), 0o600)
 	case "hangup":
 		s.hangup <- os.Interrupt // any signal will do on this channel
 	default:
@@ -231,9 +239,9 @@ func (s *script) until(pattern string, args []string) error {
 func (s *script) start(args []string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan int, 1)
-	var errs lockedBuffer
-	s.hangup = make(chan os.Signal, 1)
-	sys := system("", io.Discard, &errs, s.hangup)
+	errs := &lockedBuffer{}
+	s.log, s.hangup = errs, make(chan os.Signal, 1)
+	sys := system("", io.Discard, errs, s.hangup)
 	go func() { done <- Main(ctx, args, sys) }()
 	s.stops = append(s.stops, func() {
 		cancel()

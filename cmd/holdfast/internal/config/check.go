@@ -25,6 +25,8 @@ type checker struct {
 	kinds Kinds
 	dir   string // of the configuration, for relative names
 	more  strict.Mistakes
+
+	classless bool // the scan classes have mistakes: what hangs on them is not told again
 }
 
 func (k *checker) err() error {
@@ -340,20 +342,33 @@ func (k *checker) foreign(path string, err error) {
 //	"window": must be ...      key "baud": 17 is not ...      unknown key "buad"; did you mean ...
 var quotedKey = regexp.MustCompile(`^(unknown key)? ?(key )?"([^"]+)"(?:: )?(.*)$`)
 
-// flatten takes joined errors apart.
+// flatten takes joined errors apart. Those that were joined below a wrapper keep
+// what the wrapper says before them.
 func flatten(err error) []error {
+	for e := err; e != nil; {
+		switch u := e.(type) {
+		case interface{ Unwrap() []error }:
+			prefix := strings.TrimSuffix(err.Error(), e.Error())
+			var all []error
+			for _, one := range u.Unwrap() {
+				for _, part := range flatten(one) {
+					if prefix != "" {
+						part = fmt.Errorf("%s%w", prefix, part)
+					}
+					all = append(all, part)
+				}
+			}
+			return all
+		case interface{ Unwrap() error }:
+			e = u.Unwrap()
+		default:
+			return []error{err}
+		}
+	}
 	if err == nil {
 		return nil
 	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, flatten(e)...)
-	}
-	return all
+	return []error{err}
 }
 
 func sorted[V any](m map[string]V) []string {

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -59,9 +60,12 @@ func (k *checker) field() {
 		}
 		if p := f.Classes[name].Period.Std(); p < time.Millisecond && k.doc.Has(path) {
 			k.doc.Add(path, "period %s is shorter than 1ms", p)
+			k.classless = true
 		}
 	}
-	k.class("field.class", f.Class)
+	if !k.class("field.class", f.Class) {
+		k.classless = true
+	}
 	for _, d := range []struct {
 		path string
 		d    strict.Duration
@@ -79,36 +83,64 @@ func (k *checker) field() {
 	}
 }
 
-func (k *checker) class(path, name string) {
-	if _, ok := k.c.Field.Classes[name]; !ok && name != "" {
-		known := sorted(k.c.Field.Classes)
-		if near := strict.Nearest(name, known); near != "" {
-			k.doc.Add(path, "no scan class %q; did you mean %q?", name, near)
-			return
-		}
-		k.doc.Add(path, "no scan class %q\nthere are: %s", name, strings.Join(known, ", "))
+// class reports whether a scan class is known.
+func (k *checker) class(path, name string) bool {
+	if _, ok := k.c.Field.Classes[name]; ok || name == "" {
+		return true
 	}
+	known := sorted(k.c.Field.Classes)
+	if near := strict.Nearest(name, known); near != "" {
+		k.doc.Add(path, "no scan class %q; did you mean %q?", name, near)
+		return false
+	}
+	k.doc.Add(path, "no scan class %q\nthere are: %s", name, strings.Join(known, ", "))
+	return false
 }
 
 func (k *checker) device(path string, d *Device, names map[string]bool) {
 	k.unique(path, "field device", d.Name, names)
-	k.class(path+".class", d.Class)
+	known := k.class(path+".class", d.Class)
 	sound := k.tags(path, d)
 	check := k.kinds.Protocol(d.Protocol)
 	if check == nil {
 		k.choice(path+".protocol", d.Protocol, k.kinds.Protocols...)
 		return
 	}
-	if !sound {
-		return // the protocol would tell the same mistakes again
-	}
 	pd := k.c.Field.Device(d)
-	if err := pd.Check(); err != nil {
-		k.foreign(path, err)
-		return
+	// What was told already is not told again in other words.
+	if sound && known && !k.classless {
+		k.deviceMistakes(path, d, pd.Check())
 	}
-	k.foreign(path, check(pd.Field()))
+	if !sound {
+		pd.Tags = nil
+	}
+	k.deviceMistakes(path, d, check(pd.Field()))
 }
+
+// deviceMistakes records what a protocol or the poller says about a device;
+// what begins with a tag that stands in the configuration is put there.
+func (k *checker) deviceMistakes(path string, d *Device, err error) {
+	for _, e := range flatten(err) {
+		at := path
+		if d.TagFile != "" {
+			at = path + ".tags"
+		}
+		text := strings.TrimPrefix(e.Error(), fmt.Sprintf("device %q: ", d.Name))
+		m := tagPrefix.FindStringSubmatch(text)
+		if m == nil {
+			k.foreign(path, e)
+			continue
+		}
+		for i, table := range d.TagTables {
+			if table["name"] == m[1] {
+				at, text = strict.At(path+".tag", i), m[2]
+			}
+		}
+		k.doc.Add(at, "%s", text)
+	}
+}
+
+var tagPrefix = regexp.MustCompile(`^tag "([^"]+)": (?s:(.*))$`)
 
 // Device returns d as the poller wants it.
 func (f *Field) Device(d *Device) poll.Device {

@@ -14,31 +14,39 @@ import (
 	"holdfast/cmd/holdfast/internal/strict"
 )
 
-// RunDir returns only where the sockets are, for looking at daemons that may
-// run from an earlier version of the file: mistakes elsewhere do not matter.
+// RunDir and DataDir return only where sockets and data are, for looking at
+// what daemons of an earlier version of the file do or left: mistakes elsewhere
+// in it do not matter.
 func RunDir(path string, read Files) (string, error) {
-	c := Default()
-	data, err := read(path)
+	return directory(path, read, "run", Default().Run)
+}
+
+// DataDir is like RunDir.
+func DataDir(path string, read Files) (string, error) {
+	return directory(path, read, "data", Default().Data)
+}
+
+func directory(path string, read Files, key, otherwise string) (string, error) {
+	text, err := read(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return c.Run, nil
+		return otherwise, nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("configuration: %w", err)
 	}
-	doc, err := strict.Parse(path, data)
+	doc, err := strict.Parse(path, text)
 	if err != nil {
 		return "", err
 	}
-	run, ok := doc.Tree()["run"]
+	v, ok := doc.Tree()[key]
 	if !ok {
-		return c.Run, nil
+		return otherwise, nil
 	}
-	dir, ok := run.(string)
+	dir, ok := v.(string)
 	if !ok || !filepath.IsAbs(dir) {
-		doc.Add("run", "%s is not an absolute path", strict.Show(run))
-		return "", doc.Err()
+		doc.Add(key, "%s is not an absolute path", strict.Show(v))
 	}
-	return dir, nil
+	return dir, doc.Err()
 }
 
 // secret is printed instead of what must not be seen.

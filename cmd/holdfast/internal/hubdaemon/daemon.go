@@ -58,8 +58,8 @@ type Daemon struct {
 // DataDir returns where a hub keeps what must survive.
 func DataDir(c *config.Config) string { return filepath.Join(c.Data, "hub") }
 
-// JournalDir returns where a hub keeps its journal.
-func JournalDir(c *config.Config) string { return filepath.Join(DataDir(c), "journal") }
+// JournalDir returns where a hub keeps its journal below its data directory.
+func JournalDir(data string) string { return filepath.Join(data, "hub", "journal") }
 
 // Open opens the journal and the listeners. Nobody is served before Run.
 func Open(c *config.Config, o Options) (d *Daemon, err error) {
