@@ -15,8 +15,8 @@ type principal struct {
 	last      atomic.Pointer[answer]
 }
 
-// answer is the last one about a publication: most clients publish to one topic
-// many times.
+// answer is the last one about a publication, kept for a principal with many
+// filters: most clients publish to one topic many times.
 type answer struct {
 	topic string
 	may   bool
@@ -27,18 +27,27 @@ func (p *principal) Name() string { return p.name }
 
 // MayPublish implements broker.Principal.
 func (p *principal) MayPublish(topic []byte) bool {
+	if len(p.publish) <= fewFilters {
+		return matchesAny(p.publish, topic)
+	}
 	if last := p.last.Load(); last != nil && last.topic == string(topic) {
 		return last.may
 	}
-	may := false
-	for _, f := range p.publish {
-		if matches(f, topic) {
-			may = true
-			break
-		}
-	}
+	may := matchesAny(p.publish, topic)
 	p.last.Store(&answer{string(topic), may})
 	return may
+}
+
+// fewFilters are matched in less time than it takes to remember an answer.
+const fewFilters = 8
+
+func matchesAny(filters []string, topic []byte) bool {
+	for _, f := range filters {
+		if matches(f, topic) {
+			return true
+		}
+	}
+	return false
 }
 
 // MaySubscribe implements broker.Principal.
