@@ -95,6 +95,22 @@ func (f *field) decodeNumber(b []byte) (point.Value, error) {
 	return point.IntValue(n), nil
 }
 
+// nearest rounds a raw value that was computed with a scale to the nearest whole
+// number, as integer registers need it: 20.04 under a factor of 0.1 is raw 200.
+// Halves go away from zero. A value that was given as it is to be written is not
+// rounded: there a fraction is a mistake.
+func (f *field) nearest(v point.Value, s point.Scale) point.Value {
+	x, ok := v.Float()
+	if s.Identity() || !ok || v.Kind() != point.Float && v.Kind() != point.Float32 {
+		return v
+	}
+	switch f.typ.kind {
+	case kindFloat16, kindFloat32, kindFloat64, kindString, kindBytes:
+		return v
+	}
+	return point.FloatValue(math.Round(x))
+}
+
 // encode turns a value into the registers that hold it, or for a kind that is
 // part of a register into the bits to set and the mask of the bits it owns.
 func (f *field) encode(v point.Value, into []byte) error {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"testing"
 
+	sim "holdfast/hil/plant/modbus"
 	"holdfast/protocols/point"
 )
 
@@ -237,4 +238,65 @@ func TestParseAddress(t *testing.T) {
 	if n := (Address{Holding, 100, 3}).Number(); n != "400101.3" {
 		t.Errorf("number: %s", n)
 	}
+}
+
+// TestScaledValuesAreRounded: an engineering value seldom lies on the grid of an
+// integer register. The nearest raw value is written; a value that is given as it is
+// to be written still has to be whole.
+func TestScaledValuesAreRounded(t *testing.T) {
+	scale := point.Scale{Kind: point.Factor, Factor: 0.1}
+	tests := []struct {
+		typ   string
+		scale point.Scale
+		eng   float64
+		want  point.Value
+	}{
+		{"int16", scale, 20.04, point.IntValue(200)},
+		{"int16", scale, 20.06, point.IntValue(201)},
+		{"int16", scale, -20.06, point.IntValue(-201)},
+		{"uint16", scale, 0.05, point.IntValue(1)},
+		{"uint64", scale, 1e17 + 0.123, point.IntValue(1e18)},
+		{"bcd16", scale, 12.34, point.IntValue(123)},
+		{"uint8l", point.Scale{Kind: point.Linear, RawHigh: 255, EngHigh: 100}, 50, point.IntValue(128)},
+		{"float32", scale, 20.04, point.Float32Value(float32(20.04 / 0.1))},
+	}
+	for _, tt := range tests {
+		f := compiled(t, "holding:0", tt.typ, "")
+		raw, err := tt.scale.Invert(point.FloatValue(tt.eng))
+		if err != nil {
+			t.Fatal(err)
+		}
+		into := make([]byte, 2*f.typ.words)
+		if err := f.encode(f.nearest(raw, tt.scale), into); err != nil {
+			t.Errorf("%s: %g: %v", tt.typ, tt.eng, err)
+			continue
+		}
+		if got, err := f.decodeNumber(into); err != nil || !got.Equal(tt.want) {
+			t.Errorf("%s: %g is written as %v, %v; want %v", tt.typ, tt.eng, got, err, tt.want)
+		}
+	}
+	f := compiled(t, "holding:0", "int16", "")
+	if err := f.encode(f.nearest(point.FloatValue(1.5), point.Scale{}), make([]byte, 2)); !errors.Is(err, errRange) {
+		t.Errorf("1.5 without a scale: %v, want errRange", err)
+	}
+	if err := f.encode(f.nearest(point.FloatValue(32767.5), scale), make([]byte, 2)); !errors.Is(err, errRange) {
+		t.Errorf("32767.5 rounds out of the range: %v, want errRange", err)
+	}
+}
+
+// TestScaledWriteReachesTheDevice sends one.
+func TestScaledWriteReachesTheDevice(t *testing.T) {
+	p := sim.New(1)
+	dev := p.Add(1, ramp(1000))
+	overEach(t, p, func(t *testing.T, set map[string]any) {
+		tg := tag("a", "holding:20", "int16")
+		tg.Scale = point.Scale{Kind: point.Factor, Factor: 0.1}
+		s := open(t, newAdapter(t), set)
+		if err := write(t, s, tg, point.FloatValue(200.4)); err != nil {
+			t.Fatal(err)
+		}
+		if got := dev.Get(sim.Holding, 20, 1)[0]; got != 200 {
+			t.Errorf("the register holds %d, want 200", got)
+		}
+	})
 }

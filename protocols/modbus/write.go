@@ -64,8 +64,9 @@ func (w *writer) write(one *protocols.Write) error {
 	case !one.Tag.Access.Writable():
 		return &protocols.WriteError{Quality: point.BadNotWritable, Err: fmt.Errorf("tag %q is read only", one.Tag.Name)}
 	}
+	raw := f.nearest(one.Value, one.Tag.Scale)
 	for try := 0; ; try++ {
-		err = w.attempt(&f, one.Value)
+		err = w.attempt(&f, raw)
 		if exceptionOf(err) != modbus.ExceptionCodeServerDeviceBusy || try >= w.s.set.busyRetries ||
 			clock.Sleep(w.call.ctx, w.s.link.clk, w.s.set.busyPause) != nil {
 			break
