@@ -31,7 +31,7 @@ type conn struct {
 	version   byte
 	quiet     bool
 	id        string
-	maxPacket int   // what the client takes, 0 = anything
+	maxPacket int // what the client takes, 0 = anything
 	expiry    time.Duration
 	principal Principal
 	session   Session

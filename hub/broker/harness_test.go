@@ -37,21 +37,16 @@ type house struct {
 // stopped, when the test is over.
 func open(t testing.TB, m *brokertest.Memory, o broker.Options) *house {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "hf") // short: a socket's path has 107 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	l, err := net.Listen("unix", filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return openOn(t, m, o, l, broker.ListenerOptions{Name: "test"})
+	return openOn(t, m, o, listen(t), broker.ListenerOptions{Name: "test"})
 }
 
 func openOn(t testing.TB, m *brokertest.Memory, o broker.Options, l net.Listener, lo broker.ListenerOptions) *house {
 	t.Helper()
-	h := start(t, m, o)
+	return start(t, m, o).listen(l, lo)
+}
+
+// listen makes h take connections from l.
+func (h *house) listen(l net.Listener, lo broker.ListenerOptions) *house {
 	h.addr = l.Addr()
 	go h.server.Serve(context.Background(), l, lo)
 	return h
@@ -59,7 +54,12 @@ func openOn(t testing.TB, m *brokertest.Memory, o broker.Options, l net.Listener
 
 // start starts a server without listeners.
 func start(t testing.TB, m *brokertest.Memory, o broker.Options) *house {
-	h := &house{t: t, backend: m, server: broker.New(m, o), stopped: make(chan error, 1)}
+	return startWith(t, m, m, o)
+}
+
+// startWith starts a server with a backend that stands before m.
+func startWith(t testing.TB, b broker.Backend, m *brokertest.Memory, o broker.Options) *house {
+	h := &house{t: t, backend: m, server: broker.New(b, o), stopped: make(chan error, 1)}
 	h.clock, _ = o.Clock.(*clocktest.Fake)
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop = cancel
@@ -403,3 +403,18 @@ type nowhere struct{}
 func (nowhere) Accept() (net.Conn, error) { return nil, net.ErrClosed }
 func (nowhere) Close() error              { return nil }
 func (nowhere) Addr() net.Addr            { return &net.UnixAddr{Name: "nowhere", Net: "unix"} }
+
+// listen opens a unix socket with a short name.
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hf") // short: a socket's path has 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}

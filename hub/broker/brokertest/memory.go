@@ -370,3 +370,12 @@ func match(filter, topic string) bool {
 		filter, topic = frest, trest
 	}
 }
+
+// Forget drops all sessions and retained messages. Nothing may be attached.
+func (m *Memory) Forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.sessions)
+	clear(m.subscribed)
+	clear(m.retained)
+}
