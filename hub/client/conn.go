@@ -30,6 +30,7 @@ type Conn struct {
 	work    sync.Cond     // the writer waits here
 	room    chan struct{} // closed when room appears; nil when nobody waits
 	out     []byte        // bytes for the socket
+	spare   []byte        // empty, to be the next out
 	outDone []func(byte, error)
 	err     error // set once, when the connection ends
 	closing bool  // DISCONNECT is queued; nothing may follow it

@@ -419,6 +419,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"window":          {URL: "mqtt://x", Window: 70_000},
 		"no password":     {URL: "mqtt://x", Version: 4, Password: []byte("x")},
 		"no kept session": {URL: "mqtt://x", Version: 4, KeepSession: true},
+		"will to":         {URL: "mqtt://x", Will: &client.Message{Topic: []byte("a/#")}},
 		"of their own":    {URL: "mqtt://me:secret@x"},
 	} {
 		_, _, err := client.Dial(testContext(t), o)

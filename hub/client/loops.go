@@ -10,12 +10,11 @@ import (
 
 const (
 	readBuffer = 32 << 10
-	keepBuffer = 256 << 10 // larger buffers are given back when they are empty
+	keepBuffer = 64 << 10 // larger buffers are given back when the connection is quiet
 )
 
 // write is the writer: it takes everything that is queued and writes it at once.
 func (c *Conn) write() {
-	var spare []byte
 	for {
 		c.mu.Lock()
 		for len(c.out) == 0 && c.err == nil {
@@ -31,7 +30,7 @@ func (c *Conn) write() {
 			return
 		}
 		buf, dones, last := c.out, c.outDone, c.closing
-		c.out, c.outDone = spare[:0], nil
+		c.out, c.spare, c.outDone = c.spare[:0], nil, nil
 		c.giveRoom()
 		c.mu.Unlock()
 
@@ -51,9 +50,9 @@ func (c *Conn) write() {
 			close(c.flushed)
 			return
 		}
-		if spare = buf; cap(spare) > keepBuffer {
-			spare = nil
-		}
+		c.mu.Lock()
+		c.spare = buf
+		c.mu.Unlock()
 	}
 }
 
@@ -87,7 +86,7 @@ func (c *Conn) read(rest []byte) error {
 		switch {
 		case need > len(buf):
 			buf = append(make([]byte, 0, need), buf[:end]...)[:need]
-		case end == 0 && len(buf) > keepBuffer:
+		case end == 0 && len(buf) > 4*keepBuffer: // a rare large message came through
 			buf = make([]byte, readBuffer)
 		}
 		n, err := c.sock.Read(buf[end:])
@@ -326,10 +325,21 @@ func (c *Conn) watch() {
 		if ping {
 			pinged = now
 			c.mu.Lock()
+			c.trim()
 			c.append([]byte{typePingreq, 0})
 			c.mu.Unlock()
 		}
 		timer.Reset(max(next-now, time.Millisecond))
+	}
+}
+
+// trim gives large buffers back when nothing is in them. The caller holds mu.
+func (c *Conn) trim() {
+	if cap(c.spare) > keepBuffer {
+		c.spare = nil
+	}
+	if len(c.out) == 0 && cap(c.out) > keepBuffer {
+		c.out = nil
 	}
 }
 

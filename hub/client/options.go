@@ -189,6 +189,8 @@ func (o *Options) check(u *url.URL) error {
 		return fmt.Errorf("window %d is outside 1..%d", o.Window, MaxWindow)
 	case o.Buffer < 0 || o.MaxPacket < 0 || o.SessionExpiry < 0:
 		return errors.New("buffer, packet size and session expiry must not be negative")
+	case o.Will != nil && (validTopic(o.Will.Topic) != nil || o.Will.QoS > 2):
+		return fmt.Errorf("will to %q with qos %d cannot be sent", o.Will.Topic, o.Will.QoS)
 	case len(o.ClientID) > math.MaxUint16 || len(o.Username) > math.MaxUint16 || len(o.Password) > math.MaxUint16:
 		return errors.New("client id, user name and password are at most 65535 bytes each")
 	case o.Version == Version311 && len(o.Password) > 0 && o.Username == "":

@@ -172,7 +172,7 @@ func TestFailingSenderStepsAside(t *testing.T) {
 	// It is tried again alone, ever more rarely.
 	before := b.far.count()
 	start := b.clk.Elapsed()
-	b.until("a minute has passed", func() bool { return b.clk.Elapsed()-start > time.Minute })
+	b.pass(250*time.Millisecond, "a minute has passed", func() bool { return b.clk.Elapsed()-start > time.Minute })
 	if n := b.far.count() - before; n < 4 || n > 9 {
 		t.Errorf("%d probes in a minute, want about 6", n)
 	}
@@ -322,7 +322,7 @@ func TestTimeToLiveIsLookedAtAgain(t *testing.T) {
 	b.start(Options{MinPause: 2 * time.Minute, MaxPause: 2 * time.Minute})
 	b.still("three have failed", func() bool { s := b.f.Stats(); return s.Failed == 3 && s.Confirmed == 1 })
 	b.far.set(nil)
-	b.until("drained", b.empty)
+	b.pass(time.Second, "drained", b.empty)
 	s := b.f.Stats()
 	if s.Expired != 2 || s.Confirmed != 2 {
 		t.Errorf("%+v", s)
@@ -561,4 +561,48 @@ func TestStopTellsWhatIsNotSaved(t *testing.T) {
 	if err := b.stop(); err == nil || !strings.Contains(err.Error(), "position is not saved") {
 		t.Errorf("stop says %v", err)
 	}
+}
+
+// TestDetourStaysBehindItsLane has a sender that comes back while its lane
+// still has a long way to go: nothing may be sent by both.
+func TestDetourStaysBehindItsLane(t *testing.T) {
+	b := newBench(t)
+	b.log.add(b.clk, repeat(2000, 5, "a", "a", "a", "a", "a", "a", "a", "a", "a", "b")...)
+	b.far.judge = func(m *hub.Outgoing) verdict {
+		if m.Offset == 10 && m.Attempt < 3 {
+			return later
+		}
+		return confirm
+	}
+	b.start(Options{MinPause: 1, MaxPause: 1, Rand: func() float64 { return 0 }, Window: 64})
+	b.still("drained", b.empty)
+	checkSenderOrder(t, b.far.arrivals(), 2000)
+	if s := b.f.Stats(); s.Failed != 2 || s.Retried < 2 || s.Parked != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestWindowBytes(t *testing.T) {
+	b := newBench(t)
+	for range 20 {
+		b.log.add(b.clk, entry{sender: "a", prio: 5, size: 1000})
+	}
+	b.log.add(b.clk, entry{sender: "a", prio: 5, size: 50_000}, entry{sender: "a", prio: 5})
+	b.far.judge = func(m *hub.Outgoing) verdict { return hold }
+	b.start(Options{WindowBytes: 10_000})
+	most, largest := 0, 0
+	b.until("drained", func() bool {
+		s := b.f.Stats()
+		if most = max(most, s.InFlight); s.InFlightBytes > 10_000 {
+			largest = max(largest, s.InFlight)
+		}
+		if s.InFlight > 0 {
+			b.far.release(nil)
+		}
+		return b.empty()
+	})
+	if most < 8 || most > 9 || largest != 1 {
+		t.Errorf("at most %d in flight, %d beside the one that is larger than the window", most, largest)
+	}
+	checkSenderOrder(t, b.far.arrivals(), 22)
 }

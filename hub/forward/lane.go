@@ -111,15 +111,6 @@ func (p *position) copy() position {
 	return position{p.next, append([]hole(nil), p.holes...)}
 }
 
-// low returns the first offset of the lane that is not done, flights aside.
-func (l *lane) low() journal.Offset {
-	low := l.main.low()
-	for _, d := range l.order {
-		low = min(low, d.low())
-	}
-	return low
-}
-
 // pick returns the source whose head is to be sent next, nil if none.
 func (l *lane) pick(now time.Duration, budget *int) *source {
 	if now < l.due {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"holdfast/hub"
+	"holdfast/hub/journal"
 )
 
 // A Phase is what a link is doing.
@@ -41,10 +42,11 @@ type LinkState struct {
 type Stats struct {
 	Link LinkState
 
-	// Queued estimates, for each priority, how many records wait or are in
-	// flight: how far the lane of the priority is behind the journal's end, in
-	// offsets. Records for other endpoints are among them, so it is an upper
-	// bound. Only the entry of a lane's most important priority is set.
+	// Queued estimates, for each priority, how many records wait, those in flight
+	// aside: what is known to be missing, and how far the lane of the priority and
+	// its detours are behind, in offsets. Records for other endpoints are among
+	// those, so it is an upper bound. Only the entry of a lane's most important
+	// priority is set.
 	Queued [hub.Priorities]uint64
 	// Oldest is the age of the oldest record that is in flight or next to be
 	// sent, by the wall clock; 0 when the queue is empty.
@@ -91,9 +93,7 @@ func (f *Forwarder) Stats() Stats {
 		for l.mask&(1<<top) == 0 {
 			top++
 		}
-		if low := l.low(); low < end {
-			s.Queued[top] = uint64(end - low)
-		}
+		s.Queued[top] = l.queued(end)
 		if h := l.main.head; h != nil && h.gap == nil {
 			see(h.rec.Received)
 		}
@@ -110,4 +110,15 @@ func (f *Forwarder) Stats() Stats {
 		s.Oldest = max(0, f.o.Clock.Now().Sub(time.UnixMicro(oldest)))
 	}
 	return s
+}
+
+// queued estimates how many records wait before end, from above: behind the
+// slowest detour, or further on than the lane, or known one by one.
+func (l *lane) queued(end journal.Offset) uint64 {
+	slowest, known := l.main.next, len(l.main.holes)
+	for _, d := range l.order {
+		slowest = min(slowest, d.next)
+		known += len(d.holes)
+	}
+	return uint64(max(end, slowest)-slowest) + uint64(known)
 }

@@ -10,7 +10,7 @@ import (
 	"holdfast/hub"
 )
 
-var sweeps = flag.Int("sweeps", 6, "random workloads of TestSweep")
+var sweeps = flag.Int("sweeps", 3, "random workloads of TestSweep")
 
 // TestSweep runs random workloads: several senders and priorities, a far side
 // that confirms, refuses, fails and falls silent, links that are cut, and power
@@ -29,7 +29,7 @@ func sweep(t *testing.T, seed uint64) {
 	store := &deadStore{}
 	o := Options{
 		Window: 1 + rng.IntN(40), MaxParked: 1 + rng.IntN(4), DeadLetters: store, SaveEvery: time.Duration(1+rng.IntN(3)) * time.Second,
-		MaxPause: 4 * time.Second, Bound: 10 * time.Second, Rand: rng.Float64,
+		MaxPause: 4 * time.Second, Bound: 10 * time.Second, Rand: rand.New(rand.NewPCG(seed, 9)).Float64,
 	}
 	o.DuplicateWindow = 2*o.Window + rng.IntN(200)
 	if rng.IntN(2) == 0 {
