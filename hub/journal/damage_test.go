@@ -137,6 +137,11 @@ func TestOpenSurvivesDamage(t *testing.T) {
 					t.Errorf("quarantine holds %q", held)
 				}
 			}
+			var again []Condition
+			k := open(t, p.disk.Clone(), Options{OnCondition: func(c Condition) { again = append(again, c) }})
+			if !truncatedTail && (len(again) > 0 || k.Epoch() != j.Epoch()) {
+				t.Errorf("opened again before anything was appended: %+v, epoch changed %v", again, k.Epoch() != j.Epoch())
+			}
 			next := put(t, j, 0, "after")
 			if next <= p.last && !truncatedTail && c.to < 5 {
 				t.Errorf("offset %d was used before", next)

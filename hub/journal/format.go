@@ -251,7 +251,7 @@ func parseFrame(b []byte, salt uint64, pos, size int64) (frame, error) {
 		return frame{}, errInvalid
 	}
 	f := decodeFrame(b, pos)
-	if int64(f.bodyLen) > size-pos-frameLen || f.kind < frameData || f.kind > frameIndex {
+	if f.bodyLen < 0 || f.count < 0 || int64(f.bodyLen) > size-pos-frameLen || f.kind < frameData || f.kind > frameIndex {
 		return frame{}, errInvalid
 	}
 	return f, nil

@@ -124,7 +124,10 @@ func (r *Reader) Next() (Record, error) {
 func (r *Reader) item() (Record, bool) {
 	for len(r.items) > 0 {
 		if r.Volatile && r.chunk != nil && r.chunkVol < len(r.chunk.volatile) && r.chunk.volatile[r.chunkVol].before <= r.at {
-			return r.volatile(), true
+			if rec := r.volatile(); r.Classes.Has(rec.Class) {
+				return rec, true
+			}
+			continue
 		}
 		it, rest, err := cutItem(r.items, r.base)
 		if err != nil {
@@ -154,7 +157,7 @@ func (r *Reader) item() (Record, bool) {
 	return Record{}, false
 }
 
-// volatile returns the next volatile entry of the chunk if it is wanted.
+// volatile takes the next volatile entry of the chunk.
 func (r *Reader) volatile() Record {
 	r.chunkVol++
 	return r.chunk.volatile[r.chunkVol-1].Record

@@ -432,11 +432,16 @@ func (r *recovery) settle() error {
 	j.cursors.load(r.state.cursors)
 	list := slices.Clone(r.list)
 	j.view.Store(&list)
-	for _, s := range list { // those a crash left without a seal
-		if s != j.active && !s.bad && !s.sealed.Load() {
+	for _, s := range list[:max(0, n-1)] { // those a crash left without a seal
+		if !s.bad && !s.sealed.Load() {
 			if err := j.sealSegment(s); err != nil {
 				j.log.Warn("segment not sealed", "segment", s.name, "err", err)
 			}
+		}
+	}
+	if r.damage && n > 0 { // the new epoch and the lost ranges want to be remembered
+		if err := j.rollChecked(); err != nil {
+			j.failed(err)
 		}
 	}
 	return nil

@@ -252,3 +252,28 @@ func TestOptions(t *testing.T) {
 	}
 	j.Close()
 }
+
+// Another segment size applies to new segments; the old ones are not harmed.
+func TestSegmentSizeChanges(t *testing.T) {
+	d := disktest.New()
+	var want []string
+	var epoch uint64
+	for i, size := range []int64{minSegmentBytes, 4 * minSegmentBytes, 2 * minSegmentBytes, 2 * minSegmentBytes} {
+		for range 2 { // the second time without an append in between
+			j := open(t, d, Options{SegmentBytes: size, OnCondition: func(c Condition) { t.Errorf("%+v", c) }})
+			if j.Epoch() != epoch && i > 0 {
+				t.Errorf("size %d: the epoch has changed", size)
+			}
+			if got := all(t, j.NewReader(0)); !slices.Equal(got, want) {
+				t.Fatalf("size %d: %d records, want %d", size, len(got), len(want))
+			}
+			j.Close()
+		}
+		j := open(t, d, Options{SegmentBytes: size})
+		for range 100 {
+			want = append(want, fmt.Sprintf("%d %s", put(t, j, 0, filler), filler))
+		}
+		epoch = j.Epoch()
+		j.Close()
+	}
+}
