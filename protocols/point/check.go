@@ -48,6 +48,7 @@ func (t *Tag) Check() error {
 	add(CheckName(t.Name))
 	add(t.Scale.Check())
 	add(t.Dead.Check(t.Scale))
+	add(t.Reduce.Check(t.Scale, t.Dead))
 	if t.Access > WriteOnly {
 		add(errors.New("unknown access"))
 	}
@@ -77,7 +78,7 @@ func (t *Tag) Equal(u *Tag) bool {
 	}
 	return t.Name == u.Name && t.Address == u.Address && t.Type == u.Type && t.Class == u.Class &&
 		t.Access == u.Access && t.Unit == u.Unit && t.Comment == u.Comment && t.Scale == u.Scale &&
-		t.Dead == u.Dead && t.Stale == u.Stale
+		t.Dead == u.Dead && t.Reduce == u.Reduce && t.Stale == u.Stale
 }
 
 func sameLimit(a, b *float64) bool {

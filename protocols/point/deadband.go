@@ -9,7 +9,7 @@ import (
 // one is needed, or percent of a scale that has no engineering range.
 func (d Deadband) Check(s Scale) error {
 	switch d.Kind {
-	case NoDeadband, OnChange:
+	case NoDeadband, OnChange, EveryReading:
 		return nil
 	case Absolute, Percent:
 		if !(d.Value > 0) || math.IsInf(d.Value, 0) {
@@ -37,7 +37,10 @@ type Filter struct {
 // always passes.
 func NewFilter(d Deadband, s Scale) Filter {
 	f := Filter{kind: d.Kind, width: d.Value}
-	if d.Kind == Percent {
+	switch d.Kind {
+	case EveryReading:
+		f.kind = NoDeadband
+	case Percent:
 		f.width = math.Abs(s.EngHigh-s.EngLow) * d.Value / 100
 	}
 	return f

@@ -24,6 +24,7 @@ type Tag struct {
 	Comment string        // free text for people
 	Scale   Scale         // raw to engineering value; the zero value changes nothing
 	Dead    Deadband      // changes to hold back; the zero value holds nothing back
+	Reduce  Reduction     // what else to hold back; the zero value nothing
 	Stale   time.Duration // age at which a Good value that was not read again becomes Uncertain; 0 = three scan periods
 	Min     *float64      // lowest engineering value that may be written, nil = no limit
 	Max     *float64      // highest engineering value that may be written, nil = no limit
@@ -82,10 +83,11 @@ type DeadbandKind uint8
 
 // The kinds of dead-band.
 const (
-	NoDeadband DeadbandKind = iota // every reading is published
-	OnChange                       // a reading is published when value or quality differs from the last one published
-	Absolute                       // when the value moved by more than Value since the last one published
-	Percent                        // when it moved by more than Value percent of EngHigh-EngLow
+	NoDeadband   DeadbandKind = iota // every reading is published, unless a [ReduceRule] says otherwise
+	OnChange                         // a reading is published when value or quality differs from the last one published
+	Absolute                         // when the value moved by more than Value since the last one published
+	Percent                          // when it moved by more than Value percent of EngHigh-EngLow
+	EveryReading                     // every reading is published, whatever a [ReduceRule] says
 )
 
 // A Sample is what an adapter got for one tag: raw, unscaled.
