@@ -90,7 +90,6 @@ func (h *Hub) forget(s *session) {
 	for filter := range s.subs {
 		h.unsubscribe(s, filter)
 	}
-	s.ended = true
 	delete(h.byNumber, s.number)
 	if h.byKey[s.key] == s {
 		delete(h.byKey, s.key)

@@ -35,7 +35,7 @@ func (h *Hub) Attach(ctx context.Context, p broker.Principal, c *broker.Connect,
 		h.nextNumber++
 		h.byKey[s.key] = s
 	}
-	s.gone = make(chan struct{})
+	s.gone, s.unwanted = make(chan struct{}), false
 	s.present, s.version = resume, c.Version
 	s.deadline = 0
 	records = h.opening(s, c, records)
@@ -60,6 +60,7 @@ func (h *Hub) takeOver(ctx context.Context, key string) (*session, error) {
 			return s, nil
 		}
 		gone := s.gone
+		s.unwanted = true // for one that is not attached yet
 		h.mu.Unlock()
 		if o := s.out.Load(); o != nil {
 			o.Close(broker.TakenOver, "another connection of the same client")
@@ -142,6 +143,9 @@ func (h *Hub) attached(s *session, out broker.Outlet) {
 		}
 	}
 	h.stats.connects.Add(1)
+	if s.unwanted {
+		out.Close(broker.TakenOver, "another connection of the same client")
+	}
 }
 
 // startCursor makes the position of a durable feed durable, that began at an

@@ -26,7 +26,6 @@ type house struct {
 	o    Options
 	stop context.CancelFunc
 	done chan error
-	seq  int
 }
 
 // everyone lets everybody in; the name is the client identifier unless there is

@@ -35,7 +35,7 @@ type session struct {
 
 	// Guarded by Hub.mu.
 	gone       chan struct{} // closed when the connection is detached; nil when there is none
-	ended      bool
+	unwanted   bool          // another connection waits for the end of this one
 	expiry     int64         // microseconds after the end of the connection, or forever
 	detachedAt int64         // unix microseconds; 0 while attached
 	deadline   time.Duration // on Clock.Elapsed, when the session expires; 0 = never or attached

@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -294,5 +295,87 @@ func TestLimits(t *testing.T) {
 	}
 	if code := c.publish("s", "1", 1, retain); code != broker.QuotaExceeded {
 		t.Errorf("second retained message: %#x", code)
+	}
+}
+
+// TestIdleSessionsDoNotHoldTheJournal: after a crash nobody knows what lies
+// between a saved position and the end; it is found out without the client.
+func TestIdleSessionsDoNotHoldTheJournal(t *testing.T) {
+	w := open(t, disktest.New(), Options{SaveEvery: time.Millisecond})
+	for _, id := range []string{"idle", "waiting"} {
+		c := w.connect(id, broker.Forever)
+		c.subscribe(1, "for/"+id)
+		c.subscribe(0, "a")
+		c.leave()
+	}
+	pub := w.connect("pub", 0)
+	pub.publishAll("a", numbers("", 0, 300), 1)
+	pub.publish("for/waiting", "x", 1)
+	pub.publishAll("a", numbers("", 0, 300), 1)
+	w = w.crash(1)
+	status := func(id string) SessionStatus {
+		st := w.hub.Status().Sessions
+		return st[slices.IndexFunc(st, func(s SessionStatus) bool { return s.Client == id })]
+	}
+	eventually(t, "the idle session passes over what it does not want", func() bool {
+		return status("idle").Lag == 0 && status("waiting").Lag < 310
+	})
+	if s := status("waiting"); !s.Behind || s.Lag <= 300 {
+		t.Errorf("the session with a message: %+v", s)
+	}
+	c := w.connect("waiting", broker.Forever)
+	if list := c.take(301); list[0].payload != "x" {
+		t.Errorf("got %q first", list[0].payload)
+	}
+	w.connect("idle", broker.Forever).nothing()
+}
+
+// TestTakeOverStorm has many connections fight for few sessions while messages
+// flow.
+func TestTakeOverStorm(t *testing.T) {
+	w := open(t, disktest.New(), Options{MaxPending: 16, SaveEvery: time.Millisecond, SnapshotBytes: 1 << 10})
+	stop := make(chan struct{})
+	var wait, publishing sync.WaitGroup
+	publishing.Go(func() {
+		pub := w.connect("pub", 0)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				pub.publishAll("a", numbers("", 0, 20), 1)
+			}
+		}
+	})
+	for i := range 8 {
+		wait.Go(func() {
+			for n := range 20 {
+				expiry := broker.Forever
+				if n%3 == 0 {
+					expiry = 0
+				}
+				c, err := w.tryConnect(fmt.Sprint("c", i%2), expiry, withWill("a", "will", 0))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				c.subscribe(1, "a", "$share/g/a")
+				for len(c.fetch(10)) == 0 {
+					select {
+					case <-c.wake:
+					case <-time.After(patience):
+						t.Error("no message comes")
+						return
+					}
+				}
+				c.leave(broker.Detachment{SessionExpiry: expiry, TakenOver: true})
+			}
+		})
+	}
+	wait.Wait()
+	close(stop)
+	publishing.Wait()
+	if n := len(w.hub.Status().Sessions); n > 3 {
+		t.Errorf("%d sessions", n)
 	}
 }

@@ -512,3 +512,60 @@ func TestNobodyWithoutAccess(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestFullQueue: what the journal's queue has no room for waits, in order.
+func TestFullQueue(t *testing.T) {
+	fs := disktest.New()
+	fs.SetSyncDelay(time.Millisecond)
+	w := open(t, fs, Options{Journal: journal.Options{QueueBytes: 2 << 10}})
+	sub, pub := w.connect("sub", 0), w.connect("pub", 0)
+	sub.subscribe(1, "a")
+	var answers []<-chan *broker.Inbound
+	for _, p := range numbers("", 0, 500) {
+		it := message("a", p, 1)
+		it.PacketID = 1
+		answers = append(answers, pub.send(it))
+	}
+	for _, a := range answers {
+		if it := pub.await(a)[0]; it.Code != 0 {
+			t.Fatalf("answered with %#x", it.Code)
+		}
+	}
+	want(t, sub.take(500), numbers("", 0, 500)...)
+}
+
+func TestTooLargeForTheJournal(t *testing.T) {
+	w := open(t, disktest.New(), Options{Journal: journal.Options{SegmentBytes: 64 << 10}})
+	c := w.connect("c", 0, old)
+	if code := c.publish("a", string(make([]byte, 9<<10)), 1); code != broker.PacketTooLarge {
+		t.Errorf("answered with %#x", code)
+	}
+	if code := c.publish("a", string(make([]byte, 8<<10)), 1); code != 0 {
+		t.Errorf("answered with %#x", code)
+	}
+}
+
+// TestSyncFails: what was written before a failed sync is not confirmed, and the
+// hub goes on by itself.
+func TestSyncFails(t *testing.T) {
+	fs := disktest.New()
+	w := open(t, fs, Options{SaveEvery: 10 * time.Millisecond})
+	sub := w.connect("sub", broker.Forever)
+	sub.subscribe(1, "#")
+	five, four := w.connect("five", 0), w.connect("four", 0, old)
+	fs.Fail(disktest.OpSync, 1, 3, syscall.EIO)
+	if code := five.publish("a", "x", 1); code < 0x80 {
+		t.Errorf("answered with %#x", code)
+	}
+	if code := four.publish("a", "kept", 1); code != 0 {
+		t.Errorf("answered with %#x", code)
+	}
+	for {
+		if list := sub.take(1); list[0].payload == "kept" {
+			break
+		}
+	}
+	if code := five.publish("a", "y", 1); code != 0 {
+		t.Errorf("answered with %#x afterwards", code)
+	}
+}

@@ -92,13 +92,15 @@ func (h *Hub) Status() Status {
 	}
 	st.Retained = len(h.retained)
 	h.mu.Unlock()
+	st.Conditions = []Condition{}
 	h.conditioned.Lock()
 	for _, c := range h.conditions {
 		st.Conditions = append(st.Conditions, c)
 	}
 	h.conditioned.Unlock()
 	now := h.now()
-	finish := func(list []entry) (out []SessionStatus) {
+	finish := func(list []entry) []SessionStatus {
+		out := []SessionStatus{}
 		for _, e := range list {
 			if e.status.Lag > 0 {
 				if rec, err := h.j.ReadAt(e.low + 1); err == nil && rec.Gap == nil {
@@ -185,7 +187,7 @@ const idleBytes = 16 << 20
 // saveMoved saves the positions that moved, and wakes the sessions that could
 // not read.
 func (h *Hub) saveMoved() {
-	stored := h.stats.storedBytes.Load()
+	stored, steps := h.stats.storedBytes.Load(), maxSkim
 	for _, d := range h.feeds() {
 		d.mu.Lock()
 		if d.cursor != nil {
@@ -202,12 +204,18 @@ func (h *Hub) saveMoved() {
 			}
 		}
 		if d.failed {
-			d.failed = false
-			d.wake()
+			d.wake() // to try again
 		}
+		idle := d.behind && !d.online && !d.wanted && d.cursor != nil
 		d.mu.Unlock()
+		if idle && steps > 0 {
+			steps = d.skim(steps)
+		}
 	}
 }
+
+// maxSkim bounds the records that offline sessions pass over at a time.
+const maxSkim = 50_000
 
 // saveAll saves every position before the journal closes.
 func (h *Hub) saveAll() {
