@@ -27,6 +27,8 @@ var thirdParty = []struct {
 		"MQTT over WebSocket"},
 	{"github.com/klauspost/compress", []string{"hub/upstream/..."}, false,
 		"zstd for batches on metered links; the standard library has none"},
+	{"google.golang.org/protobuf", []string{"hub/upstream/sparkplug/payload"}, false,
+		"protowire: tags and varints of the Sparkplug payload; the schema is ours by hand"},
 	{"github.com/pelletier/go-toml/v2", []string{"cmd/...", "protocols/tagfile"}, false,
 		"TOML with strict decoding and line numbers"},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, false,
