@@ -141,3 +141,13 @@ func (g *gateway) wait(what string, ready func() bool) {
 		}
 	}
 }
+
+// TestExampleIsCorrect checks the documented configuration with the program
+// itself.
+func TestExampleIsCorrect(t *testing.T) {
+	c := exec.Command(os.Args[0], "config", "check", "--config", "config.example.toml")
+	c.Env = append(os.Environ(), beHoldfast+"=1")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -3,72 +3,23 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"holdfast/hil/fault"
 	"holdfast/hub/client"
+	"holdfast/hub/client/clienttest"
 	"holdfast/hub/upstream/mqtt"
 	"holdfast/protocols/point"
 )
-
-// startMosquitto starts the real broker, or skips the test where there is none.
-func startMosquitto(t *testing.T) (addr string) {
-	t.Helper()
-	program, err := exec.LookPath("mosquitto")
-	if err != nil {
-		if program = "/usr/sbin/mosquitto"; exec.Command(program, "-h").Run() != nil && !exists(program) {
-			if os.Getenv("HOLDFAST_REQUIRE_PEERS") != "" {
-				t.Fatal("mosquitto is required and not installed")
-			}
-			t.Skip("mosquitto is not installed")
-		}
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	conf := filepath.Join(t.TempDir(), "mosquitto.conf")
-	if err := os.WriteFile(conf, []byte(fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n", port)), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command(program, "-c", conf)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = c.Process.Kill()
-		_ = c.Wait()
-	})
-	addr = fmt.Sprintf("127.0.0.1:%d", port)
-	for start := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		if conn, err := net.Dial("tcp", addr); err == nil {
-			conn.Close()
-			return addr
-		} else if time.Since(start) > patience {
-			t.Fatal(err)
-		}
-	}
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
 
 // TestFieldToMosquitto is the main job from end to end: a field device is
 // polled, its readings are stored, routed and forwarded to a broker that nobody
 // here wrote, over a link that is cut and a gateway that is killed. No batch is
 // missing at the broker, and what arrives twice can be told by epoch and offset.
 func TestFieldToMosquitto(t *testing.T) {
-	addr := startMosquitto(t)
+	addr := clienttest.StartMosquitto(t, "max_queued_messages 0\n").Addr
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	defer all.Wait()

@@ -27,6 +27,10 @@ const refusalPause = 500 * time.Millisecond
 // An uplink publishes batches to the hub, many in flight, and sends again what
 // a connection that ended has not confirmed. The far side knows such repeats by
 // device, boot and sequence. It is a [poll.Sink].
+//
+// While the hub refuses, as it does when its disk is full, one batch at a time
+// probes it. Batches are confirmed in the order of Publish, except that those
+// in flight behind the first refusal may have been taken before it is.
 type uplink struct {
 	clock  clock.Clock
 	log    *slog.Logger
@@ -36,12 +40,13 @@ type uplink struct {
 	changed   chan struct{} // closed and replaced when anything below changes
 	pending   []*parcel     // not confirmed, in the order of Publish
 	bytes     int           // of pending
-	next      int           // index in pending of the first one not sent on conn
+	readings  int           // in pending
 	conn      *client.Conn  // nil while there is none
-	pause     bool          // a refusal was answered; wait before sending again
-	refusal   error         // of the last answer, nil when it was good
+	next      int           // index in pending of the first one not sent on conn
+	flying    int           // sent on conn and not answered
+	refusal   error         // why the hub refuses, nil when it does not
+	probing   bool          // the one in flight asks whether it still does
 	confirmed uint64
-	readings  int // in pending
 }
 
 // parcel is one encoded batch.
@@ -107,7 +112,7 @@ func readingsTopic(device string) []byte { return []byte("field/" + device + "/r
 func (u *uplink) up(c *client.Conn) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.conn, u.next, u.pause = c, 0, false
+	u.conn, u.next, u.flying, u.probing = c, 0, 0, false
 	u.touch()
 }
 
@@ -121,69 +126,106 @@ func (u *uplink) down() {
 // run sends until ctx ends.
 func (u *uplink) run(ctx context.Context) error {
 	for {
-		var p *parcel
-		var c *client.Conn
-		var rest bool
-		err := u.wait(ctx, func() bool {
-			rest = u.pause
-			if rest || u.conn == nil || u.next == len(u.pending) {
-				return rest
-			}
-			p, c = u.pending[u.next], u.conn
-			u.next++
-			return true
-		})
+		p, c, err := u.take(ctx)
 		if err != nil {
 			return nil
 		}
-		if rest {
-			if clock.Sleep(ctx, u.clock, refusalPause) != nil {
-				return nil
-			}
-			u.again()
-			continue
-		}
-		if p.settled {
-			continue
-		}
 		m := client.Message{Topic: p.topic, Payload: p.payload, Props: jsonProps, QoS: 1}
-		if err := c.Publish(ctx, &m, func(code byte, err error) { u.settle(c, p, code, err) }); err != nil {
+		if err := c.Publish(ctx, &m, func(code byte, err error) { u.settle(c, p, err) }); err != nil {
 			u.unsent(c, p, err)
 		}
 	}
 }
 
-// again starts over with the oldest batch that is not confirmed.
-func (u *uplink) again() {
+// take waits for the next batch to send and counts it as sent.
+func (u *uplink) take(ctx context.Context) (p *parcel, c *client.Conn, err error) {
+	for {
+		probe := false
+		err := u.wait(ctx, func() bool {
+			switch {
+			case u.conn == nil || len(u.pending) == 0:
+				return false
+			case u.refusal != nil:
+				probe = u.flying == 0
+				return probe
+			case u.next == len(u.pending):
+				return false
+			}
+			p, c = u.pending[u.next], u.conn
+			u.next++
+			u.flying++
+			return true
+		})
+		if err == nil && probe {
+			err = clock.Sleep(ctx, u.clock, refusalPause)
+			p, c = u.probe()
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		if p != nil && !p.settled {
+			return p, c, nil
+		}
+		u.skip(c)
+	}
+}
+
+// probe returns the oldest batch, to ask whether the hub takes it now.
+func (u *uplink) probe() (*parcel, *client.Conn) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.pause, u.next = false, 0
+	if u.conn == nil || len(u.pending) == 0 {
+		return nil, nil
+	}
+	u.next, u.probing = 1, true
+	u.flying++
+	return u.pending[0], u.conn
+}
+
+// skip takes back that something was sent: it was confirmed on an earlier
+// connection.
+func (u *uplink) skip(c *client.Conn) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if c != nil && c == u.conn {
+		u.flying--
+	}
 }
 
 // settle takes the hub's answer to one batch.
-func (u *uplink) settle(c *client.Conn, p *parcel, code byte, err error) {
+func (u *uplink) settle(c *client.Conn, p *parcel, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if err != nil {
-		// A connection that ended is followed by up or down; a refusal is not.
-		var no *client.ReasonError
-		if errors.As(err, &no) && code >= 0x80 && c == u.conn {
-			u.pause = true
-			u.refuse(err)
-			u.touch()
+	defer u.touch()
+	if c == u.conn {
+		u.flying--
+	}
+	var no *client.ReasonError
+	switch {
+	case err == nil:
+		if !p.settled {
+			u.confirmed++
 		}
-		return
+		u.settled(p)
+		// What was in flight beside a refused one proves nothing; a probe does.
+		if u.probing && c == u.conn {
+			u.log.Info("the hub takes readings again")
+			u.refusal, u.probing, u.next = nil, false, 0
+		}
+	case errors.As(err, &no) && c == u.conn:
+		if u.refusal == nil {
+			u.log.Warn("the hub refuses readings; they wait", "reason", err)
+		}
+		u.refusal, u.probing = err, false
 	}
-	u.refuse(nil)
-	if p.settled {
-		return
-	}
-	u.confirmed++
-	u.settled(p)
+	// Any other error ends the connection, and up follows.
 }
 
 // settled is done with a parcel. mu is held.
 func (u *uplink) settled(p *parcel) {
+	if p.settled {
+		return
+	}
 	p.settled = true
 	u.readings -= p.readings
 	for len(u.pending) > 0 && u.pending[0].settled {
@@ -192,24 +234,16 @@ func (u *uplink) settled(p *parcel) {
 		u.pending = u.pending[1:]
 		u.next = max(0, u.next-1)
 	}
-	u.touch()
-}
-
-// refuse notes what the hub thinks of us, and tells it once per change.
-func (u *uplink) refuse(err error) {
-	switch {
-	case err != nil && u.refusal == nil:
-		u.log.Warn("the hub refuses readings; they wait", "reason", err)
-	case err == nil && u.refusal != nil:
-		u.log.Info("the hub takes readings again")
-	}
-	u.refusal = err
 }
 
 // unsent handles a batch that the connection did not take.
 func (u *uplink) unsent(c *client.Conn, p *parcel, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	defer u.touch()
+	if c == u.conn {
+		u.flying--
+	}
 	if errors.Is(err, client.ErrInvalid) {
 		// The hub's limit on sizes is below this batch: it would never go. The
 		// poller cannot split what it has handed over, so this one is dropped, loudly.
