@@ -291,6 +291,14 @@ func TestMediumError(t *testing.T) {
 			if got := all(t, j.NewReader(0)); !slices.Equal(got, want) {
 				t.Errorf("read %q", got)
 			}
+			var scanned []string
+			err := Scan(t.Context(), d, 1, func(r Record) error {
+				scanned = append(scanned, fmt.Sprintf("%d %s", r.Offset, r.Body))
+				return nil
+			})
+			if err != nil || !slices.Equal(scanned, want) {
+				t.Errorf("scanned %q, %v", scanned, err)
+			}
 			for seed := range uint64(20) {
 				k := open(t, d.CrashClone(seed), Options{})
 				if got := all(t, k.NewReader(0)); !slices.Equal(got, want) {

@@ -47,14 +47,18 @@ func Scan(ctx context.Context, d disk.FS, from Offset, f func(Record) error) err
 	}
 	slices.SortFunc(list, func(a, b *segment) int { return int(int64(a.base) - int64(b.base)) })
 	sc := scan{next: from, f: f}
-	for _, s := range list {
+	for i, s := range list {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if s.sealed.Load() && s.after <= sc.next {
 			continue
 		}
-		if err := sc.segment(s); err != nil {
+		limit := Offset(0)
+		if i+1 < len(list) {
+			limit = list[i+1].base // behind it a group that failed may stand
+		}
+		if err := sc.segment(s, limit); err != nil {
 			return fmt.Errorf("segment %q: %w", s.name, err)
 		}
 	}
@@ -67,15 +71,19 @@ type scan struct {
 	f    func(Record) error
 }
 
-func (sc *scan) segment(s *segment) error {
+// segment scans one file up to the limit, 0 for none.
+func (sc *scan) segment(s *segment, limit Offset) error {
 	sealed := s.sealed.Load()
+	if sealed {
+		limit = s.after
+	}
 	k := walk{w: window{r: s.file}, salt: s.salt, size: s.size}
 	if sealed {
 		k.size = s.seal.stop
 	}
 	k.onDamage = func(_, _ int64, next Offset) error { return sc.gap(next, Damaged) }
 	k.onFrame = func(f frame, body []byte) error {
-		if f.kind != frameData || sealed && f.first >= s.after || f.first+Offset(f.count) <= sc.next {
+		if f.kind != frameData || limit != 0 && f.first >= limit || f.first+Offset(f.count) <= sc.next {
 			return nil
 		}
 		if err := sc.gap(f.first, 0); err != nil {
