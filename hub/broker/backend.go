@@ -35,7 +35,7 @@ type Principal interface {
 	// Name is unique among clients; it is what ownership and order hang on.
 	Name() string
 	MayPublish(topic []byte) bool
-	MaySubscribe(filter string) bool
+	MaySubscribe(filter string) bool // filter is without the $share/name/ of a shared subscription
 }
 
 // Connect is what a client said when it connected; the engine has checked its
@@ -166,8 +166,8 @@ type Session interface {
 
 	// Fetch appends up to max deliveries in order, and up to about maxBytes of
 	// payload, to dst. Their memory is valid until the next Fetch. QoS 0 ones
-	// need no Settle. When it returns fewer than max, the backend calls
-	// Outlet.Wake when there is more.
+	// need no Settle. The engine fetches again until nothing comes; after that it
+	// waits for Outlet.Wake.
 	Fetch(dst []Delivery, max, maxBytes int) []Delivery
 
 	// Recall returns a delivery that is in flight once more, for sending it again
@@ -184,7 +184,9 @@ type Session interface {
 	Note(changes []FlightChange, done func(error))
 
 	// Detach ends the attachment. It is called exactly once, after the last call of
-	// every other method has returned.
+	// every other method has returned and every Inbound and Note has been answered.
+	// What is not answered within Options.DrainTimeout is not waited for; a later
+	// answer has no effect.
 	Detach(d Detachment)
 }
 

@@ -137,7 +137,7 @@ func TestConnectIsUnderstood(t *testing.T) {
 		t.Fatal(f)
 	}
 	if h.ClientID != "id" || h.keepAlive != 30 || !h.CleanStart || h.Username != "user" || string(h.Password) != "pass" ||
-		h.SessionExpiry != time.Hour || h.ReceiveMaximum != 3 || h.maxPacketSize != 4096 || !h.quiet {
+		h.SessionExpiry != time.Hour || h.ReceiveMaximum != 3 || h.maxPacketSize != 4096 {
 		t.Errorf("got %+v", h)
 	}
 	w := h.Will

@@ -29,7 +29,6 @@ type conn struct {
 
 	// What the client said; constant after open.
 	version   byte
-	quiet     bool
 	id        string
 	maxPacket int // what the client takes, 0 = anything
 	expiry    time.Duration
@@ -303,6 +302,7 @@ func (c *conn) drain() {
 		c.forgetPending()
 	}
 	c.gone = true
+	c.flight.trim()
 	for _, b := range []*buffer{c.out, c.held} {
 		if b != nil {
 			c.s.buffers.release(b)

@@ -83,6 +83,16 @@ func (f *Flight) add(delivery uint64, qos byte) uint16 {
 	}
 }
 
+// trim gives back the memory of identifiers that are no longer in use.
+func (f *Flight) trim() {
+	if len(f.out) == 0 {
+		f.out = nil
+	}
+	if len(f.received) == 0 {
+		f.received = nil
+	}
+}
+
 // free is the number of packet identifiers not in use.
 func (f *Flight) free() int { return 65535 - len(f.out) }
 

@@ -99,9 +99,9 @@ func TestAnnouncedPacketsCostNothing(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for _, c := range clients {
-		c.send([]byte{0x30, 0x80, 0x80, 0x80, 0x1f, 0, 1, 't', 0}) // 64 MiB to come
+		c.send([]byte{0x30, 0x80, 0x80, 0x80, 0x1f, 0, 1, 't', 0}, make([]byte, 9000)) // 64 MiB to come
 	}
-	eventually(t, "reading", func() bool { return h.server.Counters().BytesIn.Load() >= n*9 })
+	eventually(t, "reading", func() bool { return h.server.Counters().BytesIn.Load() >= n*9000 && h.server.Resting(0) })
 	runtime.ReadMemStats(&after)
 	if got := after.TotalAlloc - before.TotalAlloc; got > n*64<<10 {
 		t.Errorf("%d bytes for each connection", got/n)

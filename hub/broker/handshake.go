@@ -13,7 +13,6 @@ type hello struct {
 	Connect
 	keepAlive     uint16 // seconds
 	maxPacketSize uint32 // 0: no limit
-	quiet         bool   // no reason strings, please (3.1.2.11.7)
 	authMethod    bool
 	authData      bool
 }
@@ -117,8 +116,6 @@ func (h *hello) takeProperties(block propertyBlock) {
 			h.ReceiveMaximum = uint16(p.num)
 		case propMaximumPacketSize:
 			h.maxPacketSize = p.num
-		case propRequestProblem:
-			h.quiet = p.num == 0
 		case propAuthMethod:
 			h.authMethod = true
 		case propAuthData:

@@ -315,10 +315,16 @@ func TestNotes(t *testing.T) {
 	pub.send(publish(5, "t", 2, 1, "a"), publish(5, "t", 1, 2, "b"))
 	first := <-notes
 	sub.ping() // neither a nor, behind it, b
+	pub.expect("PUBREC", 0x50, 2, 0, 1)
+	pub.expect("PUBACK", 0x40, 2, 0, 2)
+	pub.send(publish(5, "t", 1, 4, "later"))
+	pub.expect("PUBACK", 0x40, 2, 0, 4)
+	sub.ping() // nor what came later
 	first.keep()
 	first.done(nil)
 	id := sub.expectPublish(2, false, "a")
 	sub.send(acknowledge(4, sub.expectPublish(1, false, "b")))
+	sub.send(acknowledge(4, sub.expectPublish(1, false, "later")))
 	sub.send(acknowledge(5, id))
 	second := <-notes
 	sub.ping()

@@ -243,6 +243,14 @@ func TestTopicAliases(t *testing.T) {
 			t.Errorf("got %q %q % x, want %q", p.topic, p.payload, p.props, want)
 		}
 	}
+	for range 20 { // the memory of the packet that set it is used again
+		c.send(publish(5, "zzzzzzzzzzzz", 0, 0, "zzzzzzzzzzzz"))
+		c.published()
+	}
+	c.send(publishWith(5, 0x30, "", 0, one, "d"))
+	if p := c.published(); p.topic != "second" {
+		t.Errorf("the alias stands for %q", p.topic)
+	}
 	c.nc.Close()
 	c = h.join(5, "c", true)
 	c.send(publishWith(5, 0x30, "", 0, one, "e"))

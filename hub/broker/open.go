@@ -126,22 +126,16 @@ func (c *conn) negotiate(h *hello) *welcome {
 		w.assignedID = h.ClientID
 	}
 	keep := time.Duration(h.keepAlive) * time.Second
-	if o.MaxKeepAlive > 0 && (keep == 0 || keep > o.MaxKeepAlive) {
+	// An MQTT 3.1.1 client cannot be told, so nothing can be demanded of it.
+	if o.MaxKeepAlive > 0 && (keep == 0 || keep > o.MaxKeepAlive) && h.Version == version5 {
 		s := uint16(max(1, min(o.MaxKeepAlive/time.Second, math.MaxUint16)))
 		keep, w.keepAlive = time.Duration(s)*time.Second, &s // [MQTT-3.2.2-21]
-		if h.Version != version5 {
-			keep = 0 // cannot be told, so it cannot be demanded
-			if h.keepAlive > 0 {
-				keep = time.Duration(h.keepAlive) * time.Second
-			}
-		}
 	}
 	c.keepAlive.Store(int64(keep + keep/2)) // [MQTT-3.1.2-22]
 	if d := c.capExpiry(h.SessionExpiry); d != h.SessionExpiry {
 		h.SessionExpiry, w.sessionExpiry = d, &d
 	}
 	c.expiry = h.SessionExpiry
-	c.quiet = h.quiet
 	c.maxPacket = int(h.maxPacketSize)
 	h.ReceiveMaximum = min(h.ReceiveMaximum, o.MaxInflight)
 	c.quotaMax = int(h.ReceiveMaximum)

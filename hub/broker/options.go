@@ -42,7 +42,8 @@ type Options struct {
 	// unacknowledged. Default 1,024.
 	ReceiveMaximum uint16
 	// MaxInflight is how many QoS 1 and 2 messages a client is sent before it
-	// acknowledges the first, if it does not ask for fewer. Default 1,024.
+	// acknowledges the first, if it does not ask for fewer. Whatever comes behind
+	// them waits, QoS 0 included: order is kept. Default 1,024.
 	MaxInflight uint16
 	// MaxInboundBytes and MaxInboundBatches bound what one client has handed in
 	// and the backend has not answered. Beyond them its socket is not read:
@@ -55,8 +56,8 @@ type Options struct {
 	MessageRate float64
 	ByteRate    float64
 
-	// MaxKeepAlive replaces a longer keep-alive, or none, of a client; MQTT 5
-	// clients are told. Default: as the client says.
+	// MaxKeepAlive replaces a longer keep-alive, or none, of an MQTT 5 client,
+	// which is told. Default: as the client says.
 	MaxKeepAlive time.Duration
 	// MaxSessionExpiry replaces a longer session expiry of a client; MQTT 5
 	// clients are told. Default: as the client says.

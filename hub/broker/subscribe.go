@@ -164,13 +164,13 @@ func (c *conn) fillCodes(codes []byte, n int, ask func(context.Context) ([]byte,
 	c.yield()
 	ctx, done := c.begin(c.s.o.BackendTimeout)
 	got, err := ask(ctx)
-	done()
 	if err == nil && len(got) != n {
 		err = fmt.Errorf("the backend gave %d codes for %d filters", len(got), n)
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		c.log().Warn("subscription not changed", "err", err)
 	}
+	done()
 	next := 0
 	for i := range codes {
 		switch {
