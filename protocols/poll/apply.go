@@ -195,6 +195,20 @@ func sameTags(a, b []point.Tag) bool {
 // retag brings the table of the device in line with its tags. States of tags
 // that stay are kept.
 func (d *device) retag(cfg *Device) {
+	elapsed := d.p.o.Clock.Elapsed()
+	out, ids := d.retable(cfg, elapsed)
+	d.offer(out, ids)
+}
+
+// offer gives readings to the outbox.
+func (d *device) offer(out []point.Reading, ids []uint32) {
+	now := d.p.o.Clock.Now().UTC().Truncate(time.Microsecond)
+	d.p.outbox.offer(d.queue, now, d.p.o.Clock.Quality(), out, ids)
+}
+
+// retable does the work of retag and returns the readings that were held for a
+// line which nothing continues now.
+func (d *device) retable(cfg *Device, elapsed time.Duration) (out []point.Reading, ids []uint32) {
 	t := d.table
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -215,7 +229,11 @@ func (d *device) retag(cfg *Device) {
 			stale = 3 * cfg.Classes[cfg.classOf(tag)].Period
 		}
 		same = same && st.id != 0 && st.tag.Equal(tag) && t.tags[i] == st
-		st.configure(tag, cfg.classOf(tag), stale)
+		heartbeat := cfg.Classes[cfg.classOf(tag)].Heartbeat
+		if !st.publishesAs(tag, heartbeat) {
+			out, ids = t.flushTag(st, out, ids, elapsed)
+		}
+		st.configure(tag, cfg.classOf(tag), stale, heartbeat)
 		if st.id == 0 {
 			t.nextID++
 			st.id = t.nextID
@@ -223,12 +241,16 @@ func (d *device) retag(cfg *Device) {
 		tags[i], byName[tag.Name] = st, st
 	}
 	for _, st := range t.tags {
-		st.removed = byName[st.tag.Name] != st
+		if st.removed = byName[st.tag.Name] != st; st.removed {
+			out, ids = t.flushTag(st, out, ids, elapsed)
+		}
 	}
+	t.published += uint64(len(out))
 	t.tags, t.byName = tags, byName
 	if !same {
 		t.table.layout.Add(1)
 	}
+	return out, ids
 }
 
 func (d *device) lane(class string) *lane {
@@ -301,6 +323,7 @@ func (d *device) plan(class string, tags []point.Tag) (*plan, error) {
 		if st.stale > 0 && (pl.stalest == 0 || st.stale < pl.stalest) {
 			pl.stalest = st.stale
 		}
+		pl.beats = pl.beats || st.heartbeat() > 0
 	}
 	return pl, nil
 }
@@ -320,5 +343,5 @@ func (d *device) refuse(class string, tags []point.Tag, err error) {
 	}
 	d.table.mu.Unlock()
 	out, ids, _, _ := d.table.take(in)
-	d.p.outbox.offer(d.queue, now, d.p.o.Clock.Quality(), out, ids)
+	d.offer(out, ids)
 }

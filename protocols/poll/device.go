@@ -63,7 +63,8 @@ func (d *device) start() {
 	}
 }
 
-// close stops the lanes and the session and waits for both.
+// close stops the lanes and the session, waits for both, and hands out what
+// reducers hold.
 func (d *device) close() {
 	d.mu.Lock()
 	d.closed = true
@@ -80,6 +81,7 @@ func (d *device) close() {
 	for _, l := range lanes {
 		l.wait()
 	}
+	d.offer(d.table.flush(d.p.o.Clock.Elapsed()))
 }
 
 // saw notes how a lane's read went: whether the device answered anything, and if

@@ -40,6 +40,7 @@ type plan struct {
 	states     []*tagState // of tags
 	samples    []point.Sample
 	stalest    time.Duration // the shortest time to staleness among the tags; 0 = none goes stale
+	beats      bool          // some tag has a heartbeat
 }
 
 // timeout returns how long one read may take.
@@ -214,7 +215,7 @@ func (l *lane) age() {
 	l.mu.Unlock()
 	clk := l.dev.p.o.Clock
 	elapsed := clk.Elapsed()
-	beat := p.subscriber != nil && p.class.Heartbeat > 0
+	beat := p.subscriber != nil && p.beats
 	if !beat && (p.stalest == 0 || elapsed-last < p.stalest) {
 		return
 	}

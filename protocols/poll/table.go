@@ -163,7 +163,9 @@ type tagState struct {
 	removed bool          // no longer configured; a read under way may still bring a sample
 	scaler  *point.Scaler // nil = none
 	filter  point.Filter
-	stale   time.Duration // 0 = never
+	reduce  *point.Reducer // in place of filter; nil = none
+	stale   time.Duration  // 0 = never
+	beat    time.Duration  // heartbeat of the class
 
 	value    point.Value
 	lastGood point.Value // the last value that was not Bad; Null before the first
@@ -180,18 +182,36 @@ type tagState struct {
 	samples, bad, published uint64
 }
 
-// configure makes st follow the tag as configured now. Values and the dead-band's
-// memory stay when the scale does.
-func (st *tagState) configure(t *point.Tag, class string, stale time.Duration) {
-	if st.tag == nil || st.tag.Scale != t.Scale || st.tag.Dead != t.Dead {
+// configure makes st follow the tag as configured now. Values and the memory of
+// dead-band and reduction stay when the scale does. heartbeat is the class's.
+func (st *tagState) configure(t *point.Tag, class string, stale, heartbeat time.Duration) {
+	if !st.publishesAs(t, heartbeat) {
 		st.scaler = nil
 		if !t.Scale.Identity() {
 			s := t.Scale.Compile()
 			st.scaler = &s
 		}
-		st.filter = point.NewFilter(t.Dead, t.Scale)
+		st.filter, st.reduce = point.NewFilter(t.Dead, t.Scale), nil
+		if t.Reduce != (point.Reduction{}) {
+			st.reduce = point.NewReducer(t, heartbeat)
+		}
 	}
-	st.tag, st.name, st.class, st.stale = t, t.Name, class, stale
+	st.tag, st.name, st.class, st.stale, st.beat = t, t.Name, class, stale, heartbeat
+}
+
+// publishesAs reports whether what is published of st does not change with a
+// configuration.
+func (st *tagState) publishesAs(t *point.Tag, heartbeat time.Duration) bool {
+	return st.tag != nil && st.tag.Scale == t.Scale && st.tag.Dead == t.Dead && st.tag.Reduce == t.Reduce &&
+		(st.reduce == nil || st.beat == heartbeat)
+}
+
+// heartbeat returns the most time between two readings, 0 if there is no bound.
+func (st *tagState) heartbeat() time.Duration {
+	if st.reduce != nil {
+		return st.reduce.Heartbeat()
+	}
+	return st.beat
 }
 
 // changed appends the entries that changed after a version, or all.
@@ -248,6 +268,11 @@ func (d *deviceTable) take(in intake) (out []point.Reading, ids []uint32, heard 
 		}
 		heard = heard || !linkQuality(q)
 		d.readings++
+		if st.reduce != nil {
+			d.held++ // until told
+			in.out, in.ids = d.told(st, st.reduce.Next(in.out, st.reading(), in.elapsed, in.period), in.ids, in.elapsed)
+			continue
+		}
 		switch {
 		case st.filter.Pass(st.value, q):
 		case in.heartbeat > 0 && in.elapsed-st.publishedAt+in.period > in.heartbeat: // the next read would be too late
@@ -298,6 +323,41 @@ func (st *tagState) store(s *point.Sample, in *intake, version uint64) point.Qua
 	return q
 }
 
+// told accounts for what the reducer of a tag has appended to out, for each of
+// which it appends the id, and which no longer counts as held back.
+func (d *deviceTable) told(st *tagState, out []point.Reading, ids []uint32, elapsed time.Duration) ([]point.Reading, []uint32) {
+	n := len(out) - len(ids)
+	if n == 0 {
+		return out, ids
+	}
+	for range n {
+		ids = append(ids, st.id)
+	}
+	st.published += uint64(n)
+	st.publishedAt = elapsed
+	d.held -= uint64(n)
+	return out, ids
+}
+
+// flush appends the readings that reducers hold for the line to be drawn, of all
+// tags: nothing will continue them.
+func (d *deviceTable) flush(elapsed time.Duration) (out []point.Reading, ids []uint32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, st := range d.tags {
+		out, ids = d.flushTag(st, out, ids, elapsed)
+	}
+	d.published += uint64(len(out))
+	return out, ids
+}
+
+func (d *deviceTable) flushTag(st *tagState, out []point.Reading, ids []uint32, elapsed time.Duration) ([]point.Reading, []uint32) {
+	if st.reduce == nil {
+		return out, ids
+	}
+	return d.told(st, st.reduce.Flush(out), ids, elapsed)
+}
+
 func (st *tagState) reading() point.Reading {
 	return point.Reading{
 		Tag: st.name, Value: st.value, Quality: st.quality,
@@ -321,14 +381,19 @@ func (d *deviceTable) age(p *plan, elapsed time.Duration, now time.Time, beat bo
 			st.quality = point.UncertainLastUsableValue
 			st.detail = "not read again for " + (elapsed - st.readAt).Round(time.Millisecond).String()
 			st.changed, st.receive, st.version = now, now, version
-		} else if !beat || elapsed-st.publishedAt < p.class.Heartbeat {
+		} else if due := st.heartbeat(); !beat || due == 0 || elapsed-st.publishedAt < due {
 			continue
 		}
-		st.filter.Force(st.value, st.quality)
-		st.published++
-		st.publishedAt = elapsed
+		out, ids = d.flushTag(st, out, ids, elapsed)
 		r := st.reading()
 		r.Receive = now
+		if st.reduce != nil {
+			st.reduce.Force(r, elapsed)
+		} else {
+			st.filter.Force(st.value, st.quality)
+		}
+		st.published++
+		st.publishedAt = elapsed
 		out = append(out, r)
 		ids = append(ids, st.id)
 	}
