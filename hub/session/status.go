@@ -184,9 +184,9 @@ func (h *Hub) journalCondition(c journal.Condition) {
 // nothing happened to is saved: it keeps the journal from keeping it.
 const idleBytes = 16 << 20
 
-// saveMoved saves the positions that moved, and wakes the sessions that could
-// not read.
-func (h *Hub) saveMoved() {
+// saveMoved saves the positions that moved, reports whether any had, and wakes
+// the sessions that could not read.
+func (h *Hub) saveMoved() (moved bool) {
 	stored, steps := h.stats.storedBytes.Load(), maxSkim
 	for _, d := range h.feeds() {
 		d.mu.Lock()
@@ -194,6 +194,7 @@ func (h *Hub) saveMoved() {
 			switch {
 			case d.durable && (d.moved || stored-d.savedBytes >= idleBytes):
 				if low := d.low(); low != d.saved || d.moved {
+					moved = moved || d.moved
 					d.save(low)
 				}
 			case !d.durable && d.behind:
@@ -212,6 +213,7 @@ func (h *Hub) saveMoved() {
 			steps = d.skim(steps)
 		}
 	}
+	return moved
 }
 
 // maxSkim bounds the records that offline sessions pass over at a time.
