@@ -68,7 +68,9 @@ func lateAnswers(t *testing.T, reads int) {
 	if wrong != 0 {
 		t.Errorf("%d wrong values", wrong)
 	}
-	if late < reads/4 || bad < late {
+	// On a busy machine the reader may be so late itself that a late answer is
+	// there in time.
+	if late < reads/4 || bad < late*9/10 {
 		t.Errorf("%d late answers, %d bad reads of %d: the fault did not act as meant", late, bad, reads)
 	}
 	// A machine under load makes some prompt answers late as well; a line out of
