@@ -1,5 +1,8 @@
 # Everything a person or CI calls. `make` alone lists the targets.
 
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
 GO      ?= go
 BIN     := bin
 TOOLS   := cmd/internal/tools/go.mod
@@ -9,6 +12,10 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 # The packages in which goroutines share memory.
 RACY    := ./drivers/... ./protocols/... ./hub/... ./hil/... ./cmd/...
 FUZZTIME ?= 5s
+# The packages whose tests have a long form.
+LONG    := ./protocols/modbus ./hub/journal ./cmd/holdfast
+# 1 where every peer is installed: a test that misses one then fails.
+PEERS    = $$(sh hil/setup.sh --check >/dev/null 2>&1 && echo 1)
 
 .PHONY: help build demo test setup check format vet lint vulns race fuzz acceptance bench cross clean
 
@@ -23,7 +30,7 @@ demo: build ## watch plant, gateway and upstream work, with a link cut and a pow
 	$(BIN)/holdfast-hil demo --cut
 
 test: setup ## run every test against real peers; installs them when it can
-	HOLDFAST_REQUIRE_PEERS=$$(sh hil/setup.sh --check >/dev/null 2>&1 && echo 1) $(GO) test ./...
+	HOLDFAST_REQUIRE_PEERS=$(PEERS) $(GO) test ./...
 
 setup: ## install the peers that the tests talk to (apt, npm)
 	@sh hil/setup.sh
@@ -49,8 +56,11 @@ fuzz: ## run every fuzz target for FUZZTIME each
 	@sh cmd/internal/tools/fuzz.sh $(FUZZTIME)
 
 acceptance: setup ## the long runs: 10,000 late answers, 10,000 power cuts, 100 kills
-	HOLDFAST_REQUIRE_PEERS=$$(sh hil/setup.sh --check >/dev/null 2>&1 && echo 1) HOLDFAST_LONG=1 HOLDFAST_CRASH_CUTS=10000 HOLDFAST_KILLS=100 \
-	$(GO) test -v -count=1 -timeout 40m -run 'Acceptance|Crash|Kill' ./hub/... ./protocols/... ./cmd/... | grep -v '^=== \|^--- SKIP\|no tests to run\|no test files'
+	@export HOLDFAST_REQUIRE_PEERS=$(PEERS) HOLDFAST_LONG=1 HOLDFAST_CRASH_CUTS=10000 HOLDFAST_KILLS=100; \
+	quiet() { grep -v '^=== \|^ *--- SKIP\|no test files'; }; \
+	$(GO) test -v -count=1 -timeout 30m $(LONG) | quiet; \
+	$(GO) test -v -count=1 -timeout 30m -run PowerCuts ./hub/session -crashes 600 | quiet; \
+	$(GO) test -v -count=1 -timeout 30m -run Sweep ./hub/forward -sweeps 40 | quiet
 
 bench: build setup ## measure against the peers and rewrite the table in BENCHMARKS.md
 	$(BIN)/holdfast-hil bench --write BENCHMARKS.md
