@@ -46,12 +46,13 @@ type order struct {
 }
 
 // subscribe asks the hub for commands. The session is a clean one: what was
-// sent while nobody listened is not kept, and never carried out late.
+// sent while nobody listened is not kept, and never carried out late. What was
+// published with the retain flag comes with it, and is refused.
 func (c *commands) subscribe(ctx context.Context, conn *client.Conn) error {
 	if !c.enabled {
 		return nil
 	}
-	_, err := conn.Subscribe(ctx, client.Subscription{Filter: CommandTopic, QoS: 1, RetainHandling: 2})
+	_, err := conn.Subscribe(ctx, client.Subscription{Filter: CommandTopic, QoS: 1, RetainAsPublished: true, RetainHandling: 2})
 	return err
 }
 

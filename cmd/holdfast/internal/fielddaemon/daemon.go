@@ -201,6 +201,7 @@ func (d *Daemon) Run(ctx context.Context, reload func() error) error {
 	defer stopPolling()
 	go func() { polling <- d.poller.Run(pollCtx) }()
 
+	d.o.Log.Info("field daemon is ready", "version", d.o.Version, "devices", len(d.config.Field.Devices))
 	var failed error
 	select {
 	case failed = <-errs: // none of them ends before its context does

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"time"
 
@@ -182,8 +183,30 @@ func (d *Daemon) Reload(c *config.Config) error {
 		return err
 	}
 	d.hub.SetRoutes(routes)
+	if later := needRestart(d.config, c); len(later) > 0 {
+		d.o.Log.Warn("some changes take effect after a restart of the hub", "changed", later)
+	}
 	d.config = c
 	return nil
+}
+
+// needRestart returns the parts of the configuration in which two differ and
+// that Reload does not take over.
+func needRestart(old, now *config.Config) (parts []string) {
+	for _, p := range []struct {
+		name     string
+		old, now any
+	}{
+		{"name", old.Name, now.Name}, {"data", old.Data, now.Data}, {"run", old.Run, now.Run}, {"log", old.Log, now.Log},
+		{"metrics", old.Metrics, now.Metrics}, {"hub.listener", old.Hub.Listeners, now.Hub.Listeners},
+		{"hub.limits", old.Hub.Limits, now.Hub.Limits}, {"hub.journal", old.Hub.Journal, now.Hub.Journal},
+		{"hub.upstream", old.Hub.Upstreams, now.Hub.Upstreams},
+	} {
+		if !reflect.DeepEqual(p.old, p.now) {
+			parts = append(parts, p.name)
+		}
+	}
+	return parts
 }
 
 // Run serves until ctx ends, then stops in order: clients are told and leave,
@@ -226,8 +249,10 @@ func (d *Daemon) Run(ctx context.Context, reload func() error) (err error) {
 	for _, door := range d.doors {
 		start(&fronts, func() error { return door.serve(front, d.server) })
 	}
+	d.o.Log.Info("hub is ready", "version", d.o.Version, "offset", uint64(d.hub.Journal().Committed()))
 	<-front.Done()
 	fronts.Wait()
+	d.o.Log.Info("hub stops")
 	stopBack()
 	backs.Wait()
 	close(errs)
