@@ -45,6 +45,7 @@ func BenchmarkTag(b *testing.B) {
 		{"scaled", point.Tag{Scale: point.Scale{Kind: point.Factor, Factor: 0.1}}},
 		{"onchange", point.Tag{Dead: point.Deadband{Kind: point.OnChange}}},
 		{"held", point.Tag{Dead: point.Deadband{Kind: point.Absolute, Value: 1e9}}},
+		{"swing", point.Tag{Reduce: point.Reduction{Swing: 0.5, Heartbeat: time.Hour}}},
 	} {
 		b.Run(c.name, func(b *testing.B) { benchmarkTag(b, c.tag) })
 	}

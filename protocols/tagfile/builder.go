@@ -18,7 +18,7 @@ import (
 var keys = [...]string{
 	"name", "address", "type", "class", "access", "unit", "comment",
 	"factor", "offset", "raw_low", "raw_high", "eng_low", "eng_high", "clamp",
-	"deadband", "stale", "min", "max",
+	"deadband", "swing", "min_interval", "heartbeat", "skip_first", "stale", "min", "max",
 }
 
 const paramPrefix = "params."
@@ -89,8 +89,8 @@ func (b *builder) set(key string, v any, line int) {
 		b.given[key] = b.number(key, v, line)
 	case "clamp":
 		t.Scale.Clamp = b.truth(key, v, line)
-	case "deadband":
-		t.Dead = b.deadband(key, v, line)
+	case "deadband", "swing", "min_interval", "heartbeat", "skip_first":
+		b.reduction(key, v, line, &t.Dead, &t.Reduce)
 	case "stale":
 		t.Stale = b.duration(key, v, line)
 	case "min":
@@ -234,33 +234,6 @@ func (b *builder) duration(key string, v any, line int) time.Duration {
 	return d
 }
 
-// deadband reads "change", a number in engineering units, or a percentage.
-func (b *builder) deadband(key string, v any, line int) point.Deadband {
-	s, isText := v.(string)
-	if c, ok := v.(cell); ok {
-		s, isText = strings.TrimSpace(string(c)), true
-	}
-	if isText && s == "change" {
-		return point.Deadband{Kind: point.OnChange}
-	}
-	d := point.Deadband{Kind: point.Absolute}
-	if part, ok := strings.CutSuffix(s, "%"); isText && ok {
-		d.Kind, v = point.Percent, cell(part)
-	} else if _, quoted := v.(string); quoted {
-		b.fail(key, line, "%q is neither \"change\" nor a percentage such as \"2%%\"; a number has no quotes", s)
-		return point.Deadband{}
-	}
-	before := len(b.mistakes)
-	if d.Value = b.number(key, v, line); len(b.mistakes) > before {
-		return point.Deadband{}
-	}
-	if d.Value <= 0 {
-		b.fail(key, line, "the dead-band must be above 0")
-		return point.Deadband{}
-	}
-	return d
-}
-
 // finish puts the parts together and checks the whole. line is the tag's.
 func (b *builder) finish(line int) (point.Tag, []*Mistake) {
 	b.scale(line)
@@ -343,14 +316,7 @@ func fieldsOf(t *point.Tag) []field {
 	add("eng_low", s.EngLow, linear)
 	add("eng_high", s.EngHigh, linear)
 	add("clamp", s.Clamp, linear && s.Clamp)
-	switch t.Dead.Kind {
-	case point.OnChange:
-		add("deadband", "change", true)
-	case point.Absolute:
-		add("deadband", t.Dead.Value, true)
-	case point.Percent:
-		add("deadband", formatFloat(t.Dead.Value)+"%", true)
-	}
+	out = append(out, reductionFields(t.Dead, t.Reduce)...)
 	add("stale", t.Stale.String(), t.Stale != 0)
 	if t.Min != nil {
 		add("min", *t.Min, true)

@@ -181,6 +181,20 @@ func randomTag(rng *rand.Rand, i int) point.Tag {
 			t.Dead = point.Deadband{Kind: point.Percent, Value: math.Abs(number())}
 		}
 	}
+	if t.Dead.Kind == point.NoDeadband {
+		switch rng.IntN(4) {
+		case 0:
+			t.Dead.Kind = point.EveryReading
+		case 1:
+			t.Reduce.Swing = math.Abs(number())
+			t.Reduce.SwingPercent = t.Scale.Kind == point.Linear && rng.IntN(2) == 0
+		}
+	}
+	if rng.IntN(3) == 0 {
+		t.Reduce.MinInterval = time.Duration(rng.Int64N(1e12))
+		t.Reduce.Heartbeat = t.Reduce.MinInterval + time.Duration(rng.Int64N(1e12))
+		t.Reduce.SkipFirst = t.Reduce.Swing == 0 && rng.IntN(2) == 0
+	}
 	if rng.IntN(2) == 0 {
 		t.Min = f(-math.Abs(number()))
 	}
@@ -290,7 +304,7 @@ func TestMistakes(t *testing.T) {
 			`keys.toml:6: factor: want a number, not "0.1"`,
 			`keys.toml:7: params.Order: a key of the protocol has only lower-case letters, digits and '_'`,
 			`keys.toml:10: name: want a text in quotes, not 5`,
-			`keys.toml:12: deadband: "0.5" is neither "change" nor a percentage such as "2%"; a number has no quotes`,
+			`keys.toml:12: deadband: "0.5" is neither "none" nor "change" nor a percentage such as "2%"; a number has no quotes`,
 			`keys.toml:13: params.order: the value is empty; leave the key out`,
 			`keys.toml:15: name: tag "a" is there twice, first in line 2`,
 			`keys.toml:19: params.x: the value is empty; leave the key out`,
