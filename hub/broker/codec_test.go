@@ -305,7 +305,7 @@ func TestFlightFindsFreeIdentifiers(t *testing.T) {
 	if f.receive(9) || !f.receive(10) {
 		t.Error("received identifiers are not those of the state")
 	}
-	if got := fmt.Sprint(f.unsettled()); got != "[65535 2]" {
+	if got := fmt.Sprint(f.begin()); got != "[65535 2]" {
 		t.Errorf("order is %s, want that of the state", got)
 	}
 	seen := map[uint16]bool{65535: true, 2: true}
@@ -323,7 +323,7 @@ func TestFlightFindsFreeIdentifiers(t *testing.T) {
 	if id := f.add(8, 1); id != 77 {
 		t.Errorf("the only free identifier is 77, got %d", id)
 	}
-	if ids := f.unsettled(); ids[len(ids)-1] != 77 {
+	if ids := f.begin(); ids[len(ids)-1] != 77 {
 		t.Error("the last one sent is not the last in order")
 	}
 }

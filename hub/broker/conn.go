@@ -73,7 +73,6 @@ type conn struct {
 	wake        bool // Fetch may have something
 	attached    bool // CONNACK is in out: Fetch may be called
 	quota       int  // QoS 1 and 2 deliveries that may still be sent
-	quotaMax    int
 	flight      *Flight
 	resend      []uint16       // of the flight, still to be sent again
 	settled     []uint64       // deliveries to be told to the backend

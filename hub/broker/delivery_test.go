@@ -120,6 +120,32 @@ func TestRedeliveryKeepsASmallerReceiveMaximum(t *testing.T) {
 	eventually(t, "settling", func() bool { return h.backend.Queued("sub") == 0 })
 }
 
+// An acknowledgement of what was not yet sent again is taken, and makes no room:
+// the client still has as many as it takes.
+func TestAcknowledgementOfAnEarlierConnection(t *testing.T) {
+	h := open(t, &brokertest.Memory{}, broker.Options{})
+	sub := h.join(5, "sub", false)
+	sub.subscribe("in", 1)
+	pub := h.join(5, "pub", true)
+	var ids []uint16
+	for i := range uint16(3) {
+		pub.send(publish(5, "in", 1, i+1, fmt.Sprint(i)))
+		pub.expect("PUBACK", 0x40, 2, 0, byte(i+1))
+		ids = append(ids, sub.expectPublish(1, false, fmt.Sprint(i)))
+	}
+	sub.nc.Close()
+	sub = h.connect(hello{version: 5, id: "sub", props: []byte{33, 0, 2, 17, 0xff, 0xff, 0xff, 0xff}}.packet())
+	sub.expectPublish(1, true, "0")
+	sub.expectPublish(1, true, "1")
+	sub.send(acknowledge(4, ids[2]))
+	pub.send(publish(5, "in", 1, 4, "3"))
+	pub.expect("PUBACK", 0x40, 2, 0, 4)
+	sub.ping()
+	sub.send(acknowledge(4, ids[0]))
+	sub.expectPublish(1, false, "3")
+	sub.ping()
+}
+
 func TestManyAcknowledgedWhileOfflineAreDelivered(t *testing.T) {
 	const n = 20000
 	h := open(t, &brokertest.Memory{}, broker.Options{})

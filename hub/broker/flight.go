@@ -23,6 +23,7 @@ type flying struct {
 	order    uint64
 	qos      byte
 	released bool // QoS 2: PUBREC came in and is durable, PUBREL is owed
+	counted  bool // sent on this connection: the client's Receive Maximum counts it
 }
 
 // FlightState is the durable part of a flight.
@@ -77,7 +78,7 @@ func (f *Flight) add(delivery uint64, qos byte) uint16 {
 			continue
 		}
 		if _, used := f.out[id]; !used {
-			f.put(id, flying{id: delivery, qos: qos})
+			f.put(id, flying{id: delivery, qos: qos, counted: true})
 			return id
 		}
 	}
@@ -96,15 +97,17 @@ func (f *Flight) trim() {
 // free is the number of packet identifiers not in use.
 func (f *Flight) free() int { return 65535 - len(f.out) }
 
-// unsettled returns the identifiers in flight in the order of first sending
-// (MQTT 5, 4.6.0-1).
-func (f *Flight) unsettled() []uint16 {
+// begin begins a connection: it returns the identifiers in flight in the order of
+// first sending (MQTT 5, 4.6.0-1), of which none counts as sent again yet.
+func (f *Flight) begin() []uint16 {
 	if len(f.out) == 0 {
 		return nil
 	}
 	ids := make([]uint16, 0, len(f.out))
-	for id := range f.out {
+	for id, e := range f.out {
 		ids = append(ids, id)
+		e.counted = false
+		f.out[id] = e
 	}
 	slices.SortFunc(ids, func(a, b uint16) int { return cmp.Compare(f.out[a].order, f.out[b].order) })
 	return ids

@@ -289,13 +289,33 @@ func TestWakeWithoutDeliveries(t *testing.T) {
 	b.out.Close(broker.TakenOver, "late")
 }
 
+// A connection that is ended before its session is attached gets no welcome, and
+// the session is let go.
+func TestClosedDuringAttach(t *testing.T) {
+	detached := make(chan broker.Detachment, 1)
+	b := &waker{Memory: &brokertest.Memory{OnDetach: func(_ string, d broker.Detachment) { detached <- d }}, close: true}
+	h := startWith(t, b, b.Memory, broker.Options{}).listen(listen(t), broker.ListenerOptions{})
+	c := h.dial()
+	c.send(hello{version: 5, id: "c", clean: true}.packet(), publish(5, "t", 0, 0, "x"))
+	c.closed()
+	if d := <-detached; !d.TakenOver {
+		t.Errorf("detachment is %+v", d)
+	}
+	if n := h.server.Counters().MessagesIn[0].Load(); n != 0 {
+		t.Error("a message was taken")
+	}
+}
+
 type waker struct {
 	*brokertest.Memory
-	out broker.Outlet
+	out   broker.Outlet
+	close bool
 }
 
 func (w *waker) Attach(ctx context.Context, p broker.Principal, c *broker.Connect, out broker.Outlet) (broker.Session, error) {
-	w.out = out
+	if w.out = out; w.close {
+		out.Close(broker.TakenOver, "too late")
+	}
 	return w.Memory.Attach(ctx, p, c, out)
 }
 

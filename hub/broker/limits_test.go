@@ -158,6 +158,21 @@ func TestReceiveMaximumOfTheServer(t *testing.T) {
 	answer()
 }
 
+// A QoS 2 message counts until PUBCOMP, not only until PUBREC (MQTT 5, 4.9).
+func TestReceiveMaximumOfTheServerCountsUntilPubcomp(t *testing.T) {
+	h := open(t, &brokertest.Memory{}, broker.Options{ReceiveMaximum: 1})
+	c := h.join(5, "c", true)
+	for range 2 {
+		c.send(publish(5, "t", 2, 1, ""), acknowledge(6, 1))
+		c.expect("PUBREC", 0x50, 2, 0, 1)
+		c.expect("PUBCOMP", 0x70, 2, 0, 1)
+	}
+	c.send(publish(5, "t", 2, 1, ""))
+	c.expect("PUBREC", 0x50, 2, 0, 1)
+	c.send(publish(5, "t", 1, 2, ""))
+	c.disconnected(broker.ReceiveMaximumExceeded)
+}
+
 // What waits for the backend is bounded: the socket is not read, nothing is lost.
 func TestBackPressure(t *testing.T) {
 	var mu sync.Mutex

@@ -138,7 +138,6 @@ func (c *conn) negotiate(h *hello) *welcome {
 	c.expiry = h.SessionExpiry
 	c.maxPacket = int(h.maxPacketSize)
 	h.ReceiveMaximum = min(h.ReceiveMaximum, o.MaxInflight)
-	c.quotaMax = int(h.ReceiveMaximum)
 	h.Remote = c.nc.RemoteAddr()
 	h.Listener = c.lo.Name
 	h.Peer = peerCredentials(c.raw)
@@ -190,8 +189,8 @@ func (c *conn) attach(h *hello, w *welcome) bool {
 	if c.closing {
 		return false
 	}
-	c.resend = c.flight.unsettled()
-	c.quota = c.quotaMax
+	c.resend = c.flight.begin()
+	c.quota = int(h.ReceiveMaximum)
 	c.attached, c.wake = true, true
 	c.setDeadline(phaseOpen, 0)
 	c.reserveOut(len(p))

@@ -293,14 +293,27 @@ func (c *conn) sendAgain(r *round) {
 			c.dropAgain(id, e, ok)
 			continue
 		}
-		c.mu.Lock()
-		c.quota--
-		c.mu.Unlock()
+		if !c.useWindow(id) {
+			continue // settled meanwhile
+		}
 		r.out = c.s.buffers.reserve(r.out, size+5)
 		r.out.b = appendPublish(r.out.b, c.version, &d, id, true, size)
 		r.sent[e.qos]++
 	}
 	c.countSent(r)
+}
+
+// useWindow counts a delivery that is sent again, if it is still in flight.
+func (c *conn) useWindow(id uint16) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.flight.out[id]
+	if ok {
+		e.counted = true
+		c.flight.out[id] = e
+		c.quota--
+	}
+	return ok
 }
 
 // dropAgain ends a delivery that cannot be sent again.

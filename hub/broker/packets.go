@@ -237,7 +237,7 @@ func (c *conn) pubcomp(body []byte) *fault {
 func (c *conn) over(id uint16, e flying) {
 	delete(c.flight.out, id)
 	c.settle(e.id)
-	if c.quota < c.quotaMax {
+	if e.counted {
 		c.quota++
 	}
 	if e.qos == 2 {
