@@ -83,8 +83,16 @@ func main() {
 // wrongUsage is an error of the command line.
 type wrongUsage struct{ error }
 
+// none refuses arguments.
+func none(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return wrongUsage{fmt.Errorf("%q is not known here", args[0])}
+	}
+	return nil
+}
+
 func commands() *cobra.Command {
-	root := &cobra.Command{Use: "holdfast-hil", SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
+	root := &cobra.Command{Use: "holdfast-hil", SilenceErrors: true, SilenceUsage: true, Args: none,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
 		fmt.Fprint(c.OutOrStdout(), strings.TrimPrefix(usage, "\n"))
@@ -92,14 +100,14 @@ func commands() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return wrongUsage{err} })
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(demoCommand(), plantCommand(), benchCommand(), &cobra.Command{
-		Use: "version", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) { fmt.Println("holdfast-hil", version) },
+		Use: "version", Args: none, Run: func(*cobra.Command, []string) { fmt.Println("holdfast-hil", version) },
 	})
 	return root
 }
 
 func demoCommand() *cobra.Command {
 	o := demo.Options{Out: os.Stdout, Width: func() int { w, _ := terminal(); return w }, Height: func() int { _, h := terminal(); return h }}
-	c := &cobra.Command{Use: "demo", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: "demo", Args: none, RunE: func(c *cobra.Command, _ []string) error {
 		if o.Duration < time.Second {
 			return wrongUsage{fmt.Errorf("--duration %s is shorter than a second", o.Duration)}
 		}
@@ -119,7 +127,7 @@ func demoCommand() *cobra.Command {
 
 func plantCommand() *cobra.Command {
 	var dir string
-	c := &cobra.Command{Use: "plant", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: "plant", Args: none, RunE: func(c *cobra.Command, _ []string) error {
 		if dir == "" {
 			var err error
 			if dir, err = os.MkdirTemp("", "holdfast-plant"); err != nil {
@@ -144,7 +152,7 @@ func benchCommand() *cobra.Command {
 	o := bench.Options{Out: os.Stderr}
 	var only, write, program string
 	var asJSON bool
-	c := &cobra.Command{Use: "bench", Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
+	c := &cobra.Command{Use: "bench", Args: none, RunE: func(c *cobra.Command, _ []string) error {
 		if only != "" {
 			re, err := regexp.Compile(only)
 			if err != nil {

@@ -46,7 +46,7 @@ func TestDemoWithCuts(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{"demo", "--ctu"}, {"demo", "--duration", "1ms"}, {"bench", "--only", "("}} {
+	for _, args := range [][]string{{"dmo"}, {"plant", "now"}, {"demo", "--ctu"}, {"demo", "--duration", "1ms"}, {"bench", "--only", "("}} {
 		c := commands()
 		c.SetArgs(args)
 		c.SetOut(&bytes.Buffer{})
