@@ -98,13 +98,8 @@ func (g *group) plan() error {
 }
 
 func (g *group) planTable(t Table, items []item) ([]*block, error) {
-	set := g.s.set
-	lim := limits{items: set.maxRegisters, gap: set.maxGap}
-	if t.Bits() {
-		lim = limits{items: set.maxBits, gap: set.maxGapBits}
-	}
 	var blocks []*block
-	for _, sp := range planSpans(items, lim, g.s.unit.cuts[t]) {
+	for _, sp := range planSpans(items, g.s.set.limitsOf(t), g.s.unit.cuts[t]) {
 		pdu, err := encodeRead(t, sp.from, sp.to-sp.from)
 		if err != nil {
 			return nil, fmt.Errorf("%s %d to %d: %w", t, sp.from, sp.to-1, err)
