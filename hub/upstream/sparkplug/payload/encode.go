@@ -1,8 +1,6 @@
 package payload
 
 import (
-	"math"
-
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -157,11 +155,6 @@ func Int32Property(key string, v int32) Property {
 // Int64Property returns a property that is a signed 64-bit number.
 func Int64Property(key string, v int64) Property {
 	return Property{Key: key, Datatype: Int64, Scalar: Scalar{Field: LongField, Bits: uint64(v)}}
-}
-
-// DoubleProperty returns a property that is a number of double precision.
-func DoubleProperty(key string, v float64) Property {
-	return Property{Key: key, Datatype: Double, Scalar: Scalar{Field: DoubleField, Bits: math.Float64bits(v)}}
 }
 
 // BoolProperty returns a property that is a truth value.

@@ -125,7 +125,7 @@ func example() *Payload {
 			{Name: "a/b", Alias: 0, HasAlias: true, Timestamp: 5, HasTimestamp: true, Datatype: Int8, Scalar: Scalar{Field: IntField, Bits: 0xffffffff}},
 			{Alias: 300, HasAlias: true, Historical: true, Transient: true, Null: true},
 			{Name: "p", Datatype: String, Scalar: Scalar{Field: StringField, Raw: make([]byte, 300)}, Properties: []Property{
-				Int32Property("Quality", 192), Int64Property("l", -1), DoubleProperty("d", 0.5), BoolProperty("b", true),
+				Int32Property("Quality", 192), Int64Property("l", -1), BoolProperty("b", true),
 				StringProperty("engUnit", "bar"), {Key: "n", Datatype: String, Null: true},
 			}},
 		},

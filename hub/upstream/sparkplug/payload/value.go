@@ -46,6 +46,9 @@ const (
 // Unknown apart.
 func (d Datatype) Valid() bool { return d >= Int8 && d <= lastArray }
 
+// Scalar reports whether Encode can make values of d.
+func (d Datatype) Scalar() bool { return d >= Int8 && d <= UUID || d == Bytes || d == File }
+
 // Integer reports whether values of d are whole numbers.
 func (d Datatype) Integer() bool { return d >= Int8 && d <= UInt64 || d == DateTime }
 
