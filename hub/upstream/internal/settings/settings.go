@@ -47,6 +47,28 @@ func (r *Reader) String(key, def string) string {
 	return s
 }
 
+// Strings returns a list of strings, nil when the key is not there.
+func (r *Reader) Strings(key string) (list []string) {
+	v, ok := r.get(key)
+	if !ok {
+		return nil
+	}
+	if l, isStrings := v.([]string); isStrings {
+		return l
+	}
+	l, ok := v.([]any)
+	for _, e := range l {
+		s, isString := e.(string)
+		ok = ok && isString
+		list = append(list, s)
+	}
+	if !ok {
+		r.fail(key, "must be a list of strings, not %v", v)
+		return nil
+	}
+	return list
+}
+
 // Choice returns a string that is one of the options.
 func (r *Reader) Choice(key, def string, options ...string) string {
 	s := r.String(key, def)
