@@ -33,6 +33,16 @@ type Sensor interface {
 	Close() error
 }
 
+// A Setter is a Sensor with outputs.
+type Setter interface {
+	Sensor
+
+	// Set puts an output, a channel that is Writable, to a value of its range.
+	// When it returns nil the value is at the pin. An error that wraps ErrRefused
+	// means that nothing was sent; after any other the chip may have acted.
+	Set(ctx context.Context, channel string, value float64) error
+}
+
 // A Channel is one quantity that a chip measures.
 type Channel struct {
 	// Name tells the channels of a chip apart: lower-case letters, digits,
@@ -45,6 +55,10 @@ type Channel struct {
 	Min, Max float64
 	// Resolution is the step between two results, in Unit.
 	Resolution float64
+	// Digital says that the values are 0 and 1, which mean off and on. Unit is "1".
+	Digital bool
+	// Writable says that the sensor is a [Setter] for this channel.
+	Writable bool
 }
 
 // A Value is the result of one channel.
@@ -65,6 +79,12 @@ var (
 	ErrNotReady = errors.New("measurement not ready")
 	// ErrRange: the result lies outside what the chip can measure.
 	ErrRange = errors.New("outside the measuring range")
+	// ErrFault: the chip reports that what is connected to it is broken.
+	ErrFault = errors.New("fault at the chip's input")
+	// ErrStuck: an earlier access has not come back yet; nothing was asked.
+	ErrStuck = errors.New("earlier access stuck")
+	// ErrRefused: the channel or the value cannot be set.
+	ErrRefused = errors.New("cannot be set")
 	// ErrClosed: the sensor has been closed.
 	ErrClosed = errors.New("sensor closed")
 )

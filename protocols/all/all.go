@@ -3,12 +3,14 @@ package all
 
 import (
 	"context"
+	"io/fs"
 	"maps"
 	"slices"
 
 	"holdfast/drivers/gpio"
 	"holdfast/drivers/i2c"
 	"holdfast/drivers/sensor"
+	"holdfast/drivers/spi"
 	"holdfast/protocols"
 	"holdfast/protocols/local"
 	"holdfast/protocols/modbus"
@@ -21,8 +23,10 @@ import (
 type Host struct {
 	Lines       gpio.Lines
 	OpenI2C     func(ctx context.Context, name string) (i2c.BusCloser, error)
-	CheckSensor func(chip string, address uint16, options map[string]string) error // of drivers/sensor/all
-	OpenSensor  func(ctx context.Context, chip string, bus i2c.Bus, address uint16, options map[string]string) (sensor.Sensor, error)
+	OpenSPI     func(ctx context.Context, name string, c spi.Config) (spi.ConnCloser, error)
+	Files       func(dir string) fs.FS                                                                                     // below a directory of the machine, as os.DirFS
+	CheckSensor func(chip string, on sensor.Kind, address uint16, options map[string]string) (outputs []string, err error) // of drivers/sensor/all
+	OpenSensor  func(ctx context.Context, chip string, on sensor.Bus, address uint16, options map[string]string) (sensor.Sensor, error)
 	ReadFile    func(name string) ([]byte, error) // for recorded traces
 	Modbus      modbus.Options                    // zero: the system's sockets and serial ports
 }
@@ -37,7 +41,10 @@ func table() map[string]func(protocols.Env, Host) protocols.Adapter {
 }
 
 func (h Host) local() local.Options {
-	return local.Options{Lines: h.Lines, OpenBus: h.OpenI2C, CheckSensor: h.CheckSensor, OpenSensor: h.OpenSensor}
+	return local.Options{
+		Lines: h.Lines, OpenI2C: h.OpenI2C, OpenSPI: h.OpenSPI, Files: h.Files,
+		CheckSensor: h.CheckSensor, OpenSensor: h.OpenSensor,
+	}
 }
 
 // Names returns the names of the protocols, sorted.

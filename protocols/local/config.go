@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/drivers/gpio"
+	"holdfast/drivers/sensor"
 	"holdfast/protocols"
 	"holdfast/protocols/point"
 )
@@ -18,68 +20,135 @@ import (
 // A sensorConf is one sensor of a device.
 type sensorConf struct {
 	chip    string
-	bus     string
+	kind    sensor.Kind
+	bus     string // name of the bus, or directory
 	address uint16
 	options map[string]string
+	outputs []string // channels that can be set
 }
 
-// lineKind is what a line is used for.
-type lineKind uint8
+// use is what a tag wants of a line.
+type use uint8
 
 const (
-	input lineKind = iota
-	counter
-	output
+	level use = iota
+	count
+	frequency
 )
 
 // A lineConf is everything about a line that needs it to be opened anew when it
 // changes.
 type lineConf struct {
 	line   string
-	kind   lineKind
+	output bool
+
 	input  gpio.InputConfig
-	edges  gpio.Edge
-	output gpio.OutputConfig
+	edges  gpio.Edge // 0: nobody wants them
+	stamps bool      // somebody wants their times
+	window time.Duration
+	idle   time.Duration // without an edge, after which the frequency is 0
+
+	out gpio.OutputConfig
+}
+
+// merge returns the configuration that serves both. The zero value is served by
+// any.
+func (c lineConf) merge(o lineConf) (lineConf, error) {
+	switch {
+	case o == lineConf{} || c == o:
+		return c, nil
+	case c.output || o.output:
+		return c, errors.New("an output has one tag only, or tags that are configured alike")
+	case c.input != o.input:
+		return c, errors.New("active_low, bias and debounce must be the same")
+	case c.edges != 0 && o.edges != 0 && c.edges != o.edges:
+		return c, errors.New("the edges must be the same")
+	case c.stamps && o.stamps && (c.window != o.window || c.idle != o.idle):
+		return c, errors.New("window and timeout must be the same")
+	}
+	c.edges |= o.edges
+	if o.stamps {
+		c.stamps, c.window, c.idle = true, o.window, o.idle
+	}
+	return c, nil
 }
 
 // An address is what a tag names: a sensor's channel or a line.
 type address struct {
 	sensor, channel string
+	use             use
 	conf            lineConf
 }
 
-// parse checks a device and returns its sensors and addresses.
-func (a *Adapter) parse(d protocols.Device) (sensors map[string]sensorConf, addresses []address, err error) {
+// parse checks a device and returns its sensors and lines.
+func (a *Adapter) parse(d protocols.Device) (sensors map[string]sensorConf, lines map[string]lineConf, err error) {
 	sensors, err = parseSensors(d.Settings)
 	errs := []error{err}
 	for _, name := range slices.Sorted(maps.Keys(sensors)) {
 		c := sensors[name]
-		if a.o.OpenBus == nil || a.o.CheckSensor == nil || a.o.OpenSensor == nil {
-			errs = append(errs, fmt.Errorf("sensor %q: there is no I2C here", name))
-		} else if err := a.o.CheckSensor(c.chip, c.address, c.options); err != nil {
+		if !a.o.has(c.kind) {
+			errs = append(errs, fmt.Errorf("sensor %q: there is no %s here", name, kindName(c.kind)))
+		} else if c.outputs, err = a.o.CheckSensor(c.chip, c.kind, c.address, c.options); err != nil {
 			errs = append(errs, fmt.Errorf("sensor %q: %w", name, err))
 		}
+		sensors[name] = c
 	}
-	users := map[string]string{}
+	lines, users := map[string]lineConf{}, map[string]string{}
 	for i := range d.Tags {
 		t := &d.Tags[i]
 		addr, err := parseAddress(t)
-		_, known := sensors[addr.sensor]
+		c, known := sensors[addr.sensor]
 		switch {
 		case err != nil:
 			errs = append(errs, err)
 		case addr.sensor != "" && !known:
 			errs = append(errs, fmt.Errorf("tag %q: no sensor %q: there are %q", t.Name, addr.sensor, slices.Sorted(maps.Keys(sensors))))
-		case addr.sensor == "" && a.o.Lines == nil:
+		case addr.sensor != "" && t.Access.Writable() && !slices.Contains(c.outputs, addr.channel):
+			errs = append(errs, fmt.Errorf("tag %q: %q cannot be written: outputs of the chip are %q", t.Name, t.Address, c.outputs))
+		case addr.sensor != "":
+		case a.o.Lines == nil:
 			errs = append(errs, fmt.Errorf("tag %q: there are no lines here", t.Name))
-		case addr.sensor == "" && users[addr.conf.line] != "":
-			errs = append(errs, fmt.Errorf("tag %q: line %q is used by tag %q", t.Name, addr.conf.line, users[addr.conf.line]))
-		case addr.sensor == "":
-			users[addr.conf.line] = t.Name
+		default:
+			more, err := addr.conf.merge(lines[addr.conf.line])
+			if err != nil {
+				errs = append(errs, fmt.Errorf("tag %q: line %q is used by tag %q: %w", t.Name, addr.conf.line, users[addr.conf.line], err))
+				continue
+			}
+			lines[addr.conf.line], users[addr.conf.line] = more, t.Name
 		}
-		addresses = append(addresses, addr)
 	}
-	return sensors, addresses, errors.Join(errs...)
+	return sensors, lines, errors.Join(errs...)
+}
+
+func kindName(k sensor.Kind) string {
+	switch k {
+	case sensor.I2C:
+		return "I2C"
+	case sensor.SPI:
+		return "SPI"
+	}
+	return string(k)
+}
+
+// parseBus reads the name of a bus.
+func parseBus(text string) (sensor.Kind, string) {
+	scheme, name, named := strings.Cut(text, ":")
+	if !named {
+		scheme, name = text, ""
+	}
+	switch {
+	case scheme == "i2c" && named:
+		return sensor.I2C, name
+	case scheme == "spi" && named:
+		return sensor.SPI, name
+	case strings.HasPrefix(text, "/dev/spidev"):
+		return sensor.SPI, text
+	case scheme == "w1":
+		return sensor.OneWire, cmp.Or(name, "/sys/bus/w1/devices")
+	case scheme == "sysfs":
+		return sensor.Sysfs, cmp.Or(name, "/sys")
+	}
+	return sensor.I2C, text
 }
 
 func parseSensors(settings map[string]any) (map[string]sensorConf, error) {
@@ -120,7 +189,7 @@ func parseSensor(table map[string]any) (c sensorConf, err error) {
 		case "chip":
 			c.chip = text
 		case "bus":
-			c.bus = text
+			c.kind, c.bus = parseBus(text)
 		case "address":
 			n, isInt := v.(int64)
 			if isText {
@@ -160,16 +229,20 @@ func parseAddress(t *point.Tag) (address, error) {
 	case isLine && kind == "gpio":
 		addr.conf = p.line(rest)
 	case isLine && kind == "count":
-		addr.conf = p.counter(rest)
+		addr.use, addr.conf = count, p.counter(rest, "int")
+	case isLine && kind == "freq":
+		addr.use, addr.conf = frequency, p.counter(rest, "float")
+		addr.conf.stamps = true
+		addr.conf.window = p.duration("window", time.Second, time.Millisecond, time.Hour)
+		addr.conf.idle = p.duration("timeout", 5*time.Second, time.Millisecond, time.Hour)
 	default:
 		var ok bool
 		addr.sensor, addr.channel, ok = strings.Cut(t.Address, "/")
 		if !ok || addr.sensor == "" || addr.channel == "" || isLine {
-			p.fail("address %q: want gpio:LINE, count:LINE or SENSOR/CHANNEL", t.Address)
+			p.fail("address %q: want gpio:LINE, count:LINE, freq:LINE or SENSOR/CHANNEL", t.Address)
 			addr.sensor = "?"
 		}
-		p.typ("float")
-		p.readOnly()
+		p.typ("float", "int", "bool")
 	}
 	for _, key := range slices.Sorted(maps.Keys(t.Params)) {
 		if !p.asked[key] {
@@ -227,16 +300,26 @@ func (p *tagParser) common(name string) lineConf {
 	}}
 }
 
-func (p *tagParser) debounce(c *lineConf) {
-	p.asked["debounce"] = true
-	if text, ok := p.tag.Params["debounce"]; ok {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			p.fail("key \"debounce\": %q is not a time with its unit, such as \"5ms\"", text)
-		}
-		c.input.Debounce = d
+// duration reads a time between two bounds.
+func (p *tagParser) duration(key string, otherwise, least, most time.Duration) time.Duration {
+	p.asked[key] = true
+	text, ok := p.tag.Params[key]
+	if !ok {
+		return otherwise
 	}
-	if err := c.input.Check(); err != nil {
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		p.fail("key %q: %q is not a time with its unit, such as \"5ms\"", key, text)
+	case d < least || d > most:
+		p.fail("key %q: %s: want %s to %s", key, d, least, most)
+	}
+	return d
+}
+
+func (p *tagParser) debounce(c *lineConf) {
+	c.input.Debounce = p.duration("debounce", 0, 0, time.Minute)
+	if err := c.input.Check(); err != nil && len(p.errs) == 0 {
 		p.fail("%w", err)
 	}
 }
@@ -248,8 +331,8 @@ func (p *tagParser) line(name string) lineConf {
 		p.debounce(&c)
 		return c
 	}
-	c.kind = output
-	c.output = gpio.OutputConfig{
+	c.output = true
+	c.out = gpio.OutputConfig{
 		ActiveLow: c.input.ActiveLow, Bias: c.input.Bias,
 		Drive:   [...]gpio.Drive{gpio.PushPull, gpio.OpenDrain, gpio.OpenSource}[p.choice("drive", "push-pull", "open-drain", "open-source")],
 		Initial: p.choice("initial", "low", "high") == 1,
@@ -257,10 +340,9 @@ func (p *tagParser) line(name string) lineConf {
 	return c
 }
 
-func (p *tagParser) counter(name string) lineConf {
+func (p *tagParser) counter(name, typ string) lineConf {
 	c := p.common(name)
-	c.kind = counter
-	p.typ("int")
+	p.typ(typ)
 	p.readOnly()
 	p.debounce(&c)
 	c.edges = [...]gpio.Edge{gpio.Rising, gpio.Falling, gpio.Both}[p.choice("edges", "rising", "falling", "both")]

@@ -17,7 +17,8 @@ type source interface {
 type entry struct {
 	index   int    // place in the group
 	channel string // of a sensor
-	typ     string // of a line
+	use     use    // of a line
+	typ     string // of the tag
 }
 
 // A job is a source and what a group wants of it. Its fields are used by one

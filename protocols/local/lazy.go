@@ -69,6 +69,17 @@ func (l *lazy[T]) get(ctx context.Context) (v T, count uint64, err error) {
 	return v, l.count, nil
 }
 
+// renew closes the value, so that the next get opens it anew, without a pause.
+func (l *lazy[T]) renew() {
+	l.gate <- struct{}{}
+	defer func() { <-l.gate }()
+	if l.opened {
+		l.opened = false
+		l.close(l.value)
+	}
+	l.err, l.pause = nil, 0
+}
+
 func (l *lazy[T]) fail(err error) {
 	l.pause = min(max(2*l.pause, leastPause), mostPause)
 	l.err, l.retry = err, l.clock.Elapsed()+l.pause

@@ -1,26 +1,37 @@
 // Package local makes the gateway's own hardware look like a field device:
-// GPIO lines, edge counters and sensor chips as tags.
+// GPIO lines, edge counters, frequencies and chips as tags.
 //
 // # Settings
 //
-// A table for each sensor, by a name of one's own. Keys other than these are
-// the chip's options:
+// A table for each chip, by a name of one's own. Keys other than these are the
+// chip's options:
 //
 //	[device.sensor.oven]
 //	chip = "bme280"        # a name of drivers/sensor/all
-//	bus = "/dev/i2c-1"
-//	address = 0x76         # 0 or left out: the chip's first
+//	bus = "i2c:1"
+//	address = 0x76         # on I2C; 0 or left out: the chip's first
+//
+// A bus is one of:
+//
+//	i2c:1, /dev/i2c-1, unix:/path   an I2C bus
+//	spi:0.0, /dev/spidev0.0         SPI, bus and chip select
+//	w1, w1:DIR                      the kernel's 1-Wire devices; DIR is /sys/bus/w1/devices unless given
+//	sysfs, sysfs:DIR                chips with a kernel driver (hwmon, iio); DIR is /sys unless given
 //
 // # Tags
 //
 //	gpio:LINE          the level of a line; type bool (the default) or int. With access rw or w an output,
 //	                   which is opened, and driven to its initial level, by the first read or write
 //	count:LINE         edges since the start, also over a reopened line; type int
-//	SENSOR/CHANNEL     such as oven/temperature; type float
+//	freq:LINE          edges per second, from the kernel's time stamps, over the last window; 0 when none has
+//	                   come for the time-out; type float
+//	SENSOR/CHANNEL     such as oven/temperature or expander/a0; type float, int, or bool, which is the default of
+//	                   a channel that is on or off. Access rw or w for a chip's outputs
 //
-// LINE is a line name or gpiochipN:offset. Params of lines: active_low (false), bias (as-is, off,
-// pull-up, pull-down), debounce ("5ms"; inputs and counters), edges (rising, falling, both; counters),
-// drive (push-pull, open-drain, open-source) and initial (low, high; outputs).
+// LINE is a line name or gpiochipN:offset. Several tags may use one input, such as its level and its count,
+// if they agree on its params. Params of lines: active_low (false), bias (as-is, off, pull-up, pull-down),
+// debounce ("5ms"; inputs), edges (rising, falling, both; count and freq), window ("1s") and timeout ("5s";
+// freq), drive (push-pull, open-drain, open-source) and initial (low, high; outputs).
 //
 // # When something is broken
 //
@@ -35,11 +46,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 
 	"holdfast/drivers/gpio"
 	"holdfast/drivers/i2c"
 	"holdfast/drivers/sensor"
+	"holdfast/drivers/spi"
 	"holdfast/protocols"
 	"holdfast/protocols/point"
 )
@@ -49,13 +62,33 @@ import (
 type Options struct {
 	Lines gpio.Lines
 
-	// OpenBus opens an I2C bus by its name. A bus is opened once for all
-	// sensors on it.
-	OpenBus func(ctx context.Context, name string) (i2c.BusCloser, error)
+	// OpenI2C opens an I2C bus by its name. A bus is opened once for all chips on
+	// it.
+	OpenI2C func(ctx context.Context, name string) (i2c.BusCloser, error)
+
+	// OpenSPI opens the connection to one chip by its name, such as "0.0".
+	OpenSPI func(ctx context.Context, name string, c spi.Config) (spi.ConnCloser, error)
+
+	// Files returns what is below a directory of the machine.
+	Files func(dir string) fs.FS
 
 	// CheckSensor and OpenSensor are those of drivers/sensor/all.
-	CheckSensor func(chip string, address uint16, options map[string]string) error
-	OpenSensor  func(ctx context.Context, chip string, bus i2c.Bus, address uint16, options map[string]string) (sensor.Sensor, error)
+	CheckSensor func(chip string, on sensor.Kind, address uint16, options map[string]string) (outputs []string, err error)
+	OpenSensor  func(ctx context.Context, chip string, on sensor.Bus, address uint16, options map[string]string) (sensor.Sensor, error)
+}
+
+// has reports whether there is something to open a bus of that kind with.
+func (o *Options) has(kind sensor.Kind) bool {
+	if o.CheckSensor == nil || o.OpenSensor == nil {
+		return false
+	}
+	switch kind {
+	case sensor.I2C:
+		return o.OpenI2C != nil
+	case sensor.SPI:
+		return o.OpenSPI != nil
+	}
+	return o.Files != nil
 }
 
 // Adapter reads the gateway's own hardware.
@@ -80,11 +113,11 @@ func (a *Adapter) Check(d protocols.Device) error {
 
 // Open implements [protocols.Adapter].
 func (a *Adapter) Open(d protocols.Device) (protocols.Session, error) {
-	sensors, _, err := a.parse(d)
+	sensors, planned, err := a.parse(d)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{a: a, device: d.Name, probes: map[string]*probe{}, lines: map[string]*line{}}
+	s := &session{a: a, device: d.Name, probes: map[string]*probe{}, lines: map[string]*line{}, planned: planned}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for name, conf := range sensors {
 		s.probes[name] = newProbe(a, conf)
@@ -109,7 +142,7 @@ func (a *Adapter) bus(name string) *lazy[i2c.BusCloser] {
 	defer a.mu.Unlock()
 	b := a.buses[name]
 	if b == nil {
-		open := func(ctx context.Context) (i2c.BusCloser, error) { return a.o.OpenBus(ctx, name) }
+		open := func(ctx context.Context) (i2c.BusCloser, error) { return a.o.OpenI2C(ctx, name) }
 		b = newLazy(a.env.Clock, open, func(b i2c.BusCloser) { _ = b.Close() })
 		a.buses[name] = b
 	}
@@ -123,6 +156,9 @@ type session struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	probes map[string]*probe // by sensor name; fixed
+	// planned are the lines as all tags of the device together want them when it
+	// was opened, so that none need be opened again for the next group.
+	planned map[string]lineConf
 
 	mu     sync.Mutex
 	closed bool
@@ -167,8 +203,9 @@ func (s *session) Close() error {
 	return nil
 }
 
-// line returns the line of an address, with the configuration given last: one
-// that is configured otherwise now is closed, and opened anew on its next use.
+// line returns the line of an address. One that is configured otherwise now is
+// closed, and opened anew on its next use; one that is wanted for more now, such
+// as its edges, is the same line.
 func (s *session) line(conf lineConf) (*line, error) {
 	s.mu.Lock()
 	if s.closed {
@@ -176,9 +213,12 @@ func (s *session) line(conf lineConf) (*line, error) {
 		return nil, errClosed
 	}
 	old := s.lines[conf.line]
-	if old != nil && old.conf == conf {
+	if old != nil && old.extend(conf) {
 		s.mu.Unlock()
 		return old, nil
+	}
+	if more, err := conf.merge(s.planned[conf.line]); err == nil {
+		conf = more
 	}
 	l := newLine(s.a, conf)
 	s.lines[conf.line] = l
@@ -192,7 +232,15 @@ func (s *session) line(conf lineConf) (*line, error) {
 // Group implements [protocols.Session].
 func (s *session) Group(tags []point.Tag) (protocols.Group, error) {
 	g := &group{s: s}
-	of := map[*probe]*job{}
+	of := map[source]*job{}
+	join := func(from source, e entry) {
+		if of[from] != nil {
+			of[from].entries = append(of[from].entries, e)
+			return
+		}
+		of[from] = newJob(from, e)
+		g.jobs = append(g.jobs, of[from])
+	}
 	for i := range tags {
 		addr, err := parseAddress(&tags[i])
 		if err != nil {
@@ -203,25 +251,19 @@ func (s *session) Group(tags []point.Tag) (protocols.Group, error) {
 			if err != nil {
 				return nil, err
 			}
-			g.jobs = append(g.jobs, newJob(l, entry{index: i, typ: tags[i].Type}))
+			join(l, entry{index: i, use: addr.use, typ: tags[i].Type})
 			continue
 		}
 		p := s.probes[addr.sensor]
 		if p == nil {
 			return nil, fmt.Errorf("tag %q: no sensor %q", tags[i].Name, addr.sensor)
 		}
-		e := entry{index: i, channel: addr.channel}
-		if of[p] != nil {
-			of[p].entries = append(of[p].entries, e)
-			continue
-		}
-		of[p] = newJob(p, e)
-		g.jobs = append(g.jobs, of[p])
+		join(p, entry{index: i, channel: addr.channel, typ: tags[i].Type})
 	}
 	return g, nil
 }
 
-// Write implements [protocols.Writer] for outputs.
+// Write implements [protocols.Writer] for outputs, of the machine and of chips.
 func (s *session) Write(ctx context.Context, writes []protocols.Write) []error {
 	out := make([]error, len(writes))
 	ctx, done, ok := s.begin(ctx)
@@ -246,12 +288,22 @@ func (s *session) write(ctx context.Context, w *protocols.Write) error {
 	switch {
 	case err != nil:
 		return fail(point.BadConfigurationError, false, err)
-	case addr.sensor != "" || addr.conf.kind != output:
-		return fail(point.BadNotWritable, false, errors.New("only gpio outputs can be written"))
+	case !w.Tag.Access.Writable() || addr.sensor == "" && !addr.conf.output:
+		return fail(point.BadNotWritable, false, errors.New("only outputs can be written"))
 	}
 	f, numeric := w.Value.Float()
-	if !numeric || f != 0 && f != 1 {
+	if !numeric || addr.sensor == "" && f != 0 && f != 1 {
 		return fail(point.BadTypeMismatch, false, fmt.Errorf("want true, false, 0 or 1, not %s", w.Value))
+	}
+	if addr.sensor != "" {
+		p := s.probes[addr.sensor]
+		if p == nil {
+			return fail(point.BadConfigurationError, false, fmt.Errorf("no sensor %q", addr.sensor))
+		}
+		if sent, err := p.set(ctx, addr.channel, f); err != nil {
+			return fail(qualityOf(err), sent, err)
+		}
+		return nil
 	}
 	l, err := s.line(addr.conf)
 	if err != nil {
@@ -271,6 +323,7 @@ func qualityOf(err error) point.Quality {
 	}{
 		{errClosed, point.BadConnectionClosed},
 		{errNoChannel, point.BadConfigurationError},
+		{errNoEdges, point.BadWaitingForInitialData},
 		{gpio.ErrNoLine, point.BadConfigurationError},
 		{gpio.ErrBusy, point.BadResourceUnavailable},
 		{gpio.ErrGone, point.BadNoCommunication},
@@ -279,6 +332,12 @@ func qualityOf(err error) point.Quality {
 		{sensor.ErrImplausible, point.BadSensorFailure},
 		{sensor.ErrNotReady, point.BadSensorFailure},
 		{sensor.ErrRange, point.BadOutOfRange},
+		{sensor.ErrFault, point.BadSensorFailure},
+		{sensor.ErrRefused, point.BadOutOfRange},
+		{sensor.ErrStuck, point.BadTimeout},
+		{fs.ErrNotExist, point.BadNoCommunication},
+		{spi.ErrTimeout, point.BadTimeout},
+		{spi.ErrStuck, point.BadTimeout},
 		{i2c.ErrNACK, point.BadNoCommunication},
 		{i2c.ErrGone, point.BadNoCommunication},
 		{i2c.ErrTimeout, point.BadTimeout},

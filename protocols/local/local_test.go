@@ -15,7 +15,7 @@ import (
 	"holdfast/drivers/i2c"
 	"holdfast/drivers/i2c/i2ctest"
 	"holdfast/drivers/sensor"
-	"holdfast/drivers/sensor/mcp9808"
+	sensors "holdfast/drivers/sensor/all"
 	"holdfast/protocols"
 	"holdfast/protocols/point"
 	"holdfast/protocols/protocoltest"
@@ -52,27 +52,15 @@ func newPlant() *plant {
 	p.bus = i2ctest.NewFaulty(bus, 1)
 	p.a = New(protocols.Env{Clock: clock.NewReal()}, Options{
 		Lines: p.board,
-		OpenBus: func(_ context.Context, name string) (i2c.BusCloser, error) {
+		OpenI2C: func(_ context.Context, name string) (i2c.BusCloser, error) {
 			if name != "i2c-7" {
 				return nil, fmt.Errorf("%q: %w", name, i2c.ErrGone)
 			}
 			p.opened.Add(1)
 			return closing{p.bus, p}, nil
 		},
-		CheckSensor: func(chip string, address uint16, options map[string]string) error {
-			if chip != "mcp9808" {
-				return fmt.Errorf("unknown chip %q", chip)
-			}
-			_, err := mcp9808.ParseOptions(options)
-			return err
-		},
-		OpenSensor: func(ctx context.Context, _ string, bus i2c.Bus, address uint16, options map[string]string) (sensor.Sensor, error) {
-			o, err := mcp9808.ParseOptions(options)
-			if err != nil {
-				return nil, err
-			}
-			return mcp9808.Open(ctx, bus, address, o)
-		},
+		CheckSensor: sensors.Check,
+		OpenSensor:  sensors.Open,
 	})
 	p.board.Drive("DOOR", gpio.High)
 	p.board.Drive("gpiochip0:4", gpio.High)
@@ -133,25 +121,32 @@ func TestConformance(t *testing.T) {
 		return protocoltest.Harness{
 			Adapter: p.a, Device: d,
 			Refused: map[string]protocols.Device{
-				"want gpio:LINE":    one(tag("x", "DOOR", point.ReadOnly)),
-				"want gpiochipN":    one(tag("x", "gpio:gpiochip0:", point.ReadOnly)),
-				`no sensor "over"`:  one(tag("x", "over/temperature", point.ReadOnly)),
-				"is used by tag":    board(tag("x", "gpio:gpiochip0:1", point.ReadOnly), tag("y", "count:/dev/gpiochip0:1", point.ReadOnly)),
-				"cannot be written": one(tag("x", "oven/temperature", point.ReadWrite)),
-				"count:X":           one(tag("x", "count:X", point.WriteOnly)),
-				`no key "debonce"`:  one(tag("x", "gpio:X", point.ReadOnly, "debonce=1s")),
-				`no key "initial"`:  one(tag("x", "gpio:X", point.ReadOnly, "initial=high")),
-				`"debounce": "5"`:   one(tag("x", "gpio:X", point.ReadOnly, "debounce=5")),
-				"want 0 to":         one(tag("x", "gpio:X", point.ReadOnly, "debounce=2m")),
-				"pull-sideways":     one(tag("x", "gpio:X", point.ReadOnly, "bias=pull-sideways")),
-				`type "word"`:       one(typed),
-				`unknown chip "x"`:  sensorOf(map[string]any{"chip": "x", "bus": "i2c-7"}),
-				`"bus" is missing`:  sensorOf(map[string]any{"chip": "mcp9808"}),
-				"resolutoin":        sensorOf(map[string]any{"chip": "mcp9808", "bus": "i2c-7", "resolutoin": "1"}),
-				"address":           sensorOf(map[string]any{"chip": "mcp9808", "bus": "i2c-7", "address": "high"}),
-				"want a table":      {Name: "x", Settings: map[string]any{"sensor": map[string]any{"s": 3}}},
-				"for each sensor":   {Name: "x", Settings: map[string]any{"sensor": 3}},
-				`unknown key "bus"`: {Name: "x", Settings: map[string]any{"bus": "i2c-7"}},
+				"want gpio:LINE":           one(tag("x", "DOOR", point.ReadOnly)),
+				"want gpiochipN":           one(tag("x", "gpio:gpiochip0:", point.ReadOnly)),
+				`no sensor "over"`:         one(tag("x", "over/temperature", point.ReadOnly)),
+				"is used by tag":           board(tag("x", "gpio:gpiochip0:1", point.ReadWrite), tag("y", "count:/dev/gpiochip0:1", point.ReadOnly)),
+				"must be the same":         board(tag("x", "gpio:X", point.ReadOnly, "debounce=5ms"), tag("y", "count:X", point.ReadOnly)),
+				"the edges must":           board(tag("x", "count:X", point.ReadOnly, "edges=both"), tag("y", "freq:X", point.ReadOnly)),
+				"window and":               board(tag("x", "freq:X", point.ReadOnly, "window=2s"), tag("y", "freq:X", point.ReadOnly)),
+				"want 1ms to":              one(tag("x", "freq:X", point.ReadOnly, "window=0s")),
+				`no key "window"`:          one(tag("x", "count:X", point.ReadOnly, "window=1s")),
+				"no SPI here":              sensorOf(map[string]any{"chip": "mcp9808", "bus": "spi:0.0"}),
+				"no w1 here":               sensorOf(map[string]any{"chip": "mcp9808", "bus": "w1"}),
+				"cannot be written":        one(tag("x", "oven/temperature", point.ReadWrite)),
+				"count:X":                  one(tag("x", "count:X", point.WriteOnly)),
+				`no key "debonce"`:         one(tag("x", "gpio:X", point.ReadOnly, "debonce=1s")),
+				`no key "initial"`:         one(tag("x", "gpio:X", point.ReadOnly, "initial=high")),
+				`"debounce": "5"`:          one(tag("x", "gpio:X", point.ReadOnly, "debounce=5")),
+				"want 0s to":               one(tag("x", "gpio:X", point.ReadOnly, "debounce=2m")),
+				"pull-sideways":            one(tag("x", "gpio:X", point.ReadOnly, "bias=pull-sideways")),
+				`type "word"`:              one(typed),
+				`sensor chip "x": unknown`: sensorOf(map[string]any{"chip": "x", "bus": "i2c-7"}),
+				`"bus" is missing`:         sensorOf(map[string]any{"chip": "mcp9808"}),
+				"resolutoin":               sensorOf(map[string]any{"chip": "mcp9808", "bus": "i2c-7", "resolutoin": "1"}),
+				"address":                  sensorOf(map[string]any{"chip": "mcp9808", "bus": "i2c-7", "address": "high"}),
+				"want a table":             {Name: "x", Settings: map[string]any{"sensor": map[string]any{"s": 3}}},
+				"for each sensor":          {Name: "x", Settings: map[string]any{"sensor": 3}},
+				`unknown key "bus"`:        {Name: "x", Settings: map[string]any{"bus": "i2c-7"}},
 			},
 			Writes: []protocols.Write{
 				{Tag: d.Tags[1], Value: point.BoolValue(true)}, {Tag: d.Tags[2], Value: point.IntValue(0)},

@@ -37,7 +37,7 @@ var testLayers = map[string][]string{
 
 // contracts are the packages that hold a contract: standard library and other
 // contracts only, no goroutines, no I/O.
-var contracts = []string{"hub", "protocols", "protocols/point", "drivers/sensor"}
+var contracts = []string{"hub", "protocols", "protocols/point", "drivers/i2c", "drivers/spi", "drivers/sensor"}
 
 // impure are the functions that only drivers, cmd, hil and tests may call; the
 // rest is given a clock and a disk.

@@ -15,40 +15,46 @@ import (
 	"holdfast/drivers/sensor/mcp9808"
 )
 
-// An opener checks the options and, if bus is not nil, opens the chip.
-type opener func(ctx context.Context, bus i2c.Bus, addr uint16, options map[string]string) (sensor.Sensor, error)
+// An opener checks the options and, if the bus is not zero, opens the chip.
+type opener func(ctx context.Context, bus sensor.Bus, addr uint16, options map[string]string) (sensor.Sensor, error)
 
 type chip struct {
 	name      string
-	addresses []uint16
+	kind      sensor.Kind
+	addresses []uint16 // of I2C
 	open      opener
+	outputs   func(options map[string]string) []string // channels that can be set; nil = none
 }
 
 func chips() []chip {
 	return []chip{
-		{"ads1115", ads1115.Addresses(), of(ads1115.ParseOptions, ads1115.Open)},
-		{"bme280", bme280.Addresses(), of(bme280.ParseOptions, bme280.Open)},
-		{"bmp280", bme280.Addresses(), of(bme280.ParseOptions, bme280.Open)},
-		{"lm75", lm75.Addresses(lm75.LM75), of(variant(lm75.LM75), lm75.Open)},
-		{"lm75b", lm75.Addresses(lm75.LM75B), of(variant(lm75.LM75B), lm75.Open)},
-		{"mcp9808", mcp9808.Addresses(), of(mcp9808.ParseOptions, mcp9808.Open)},
-		{"tmp102", lm75.Addresses(lm75.TMP102), of(variant(lm75.TMP102), lm75.Open)},
+		{"ads1115", sensor.I2C, ads1115.Addresses(), onI2C(ads1115.ParseOptions, ads1115.Open), nil},
+		{"bme280", sensor.I2C, bme280.Addresses(), onI2C(bme280.ParseOptions, bme280.Open), nil},
+		{"bmp280", sensor.I2C, bme280.Addresses(), onI2C(bme280.ParseOptions, bme280.Open), nil},
+		{"lm75", sensor.I2C, lm75.Addresses(lm75.LM75), onI2C(variant(lm75.LM75), lm75.Open), nil},
+		{"lm75b", sensor.I2C, lm75.Addresses(lm75.LM75B), onI2C(variant(lm75.LM75B), lm75.Open), nil},
+		{"mcp9808", sensor.I2C, mcp9808.Addresses(), onI2C(mcp9808.ParseOptions, mcp9808.Open), nil},
+		{"tmp102", sensor.I2C, lm75.Addresses(lm75.TMP102), onI2C(variant(lm75.TMP102), lm75.Open), nil},
 	}
 }
 
-// of joins a driver's two functions.
-func of[O any, S sensor.Sensor](parse func(map[string]string) (O, error), open func(context.Context, i2c.Bus, uint16, O) (S, error)) opener {
-	return func(ctx context.Context, bus i2c.Bus, addr uint16, options map[string]string) (sensor.Sensor, error) {
+// onI2C joins a driver's two functions.
+func onI2C[O any, S sensor.Sensor](parse func(map[string]string) (O, error), open func(context.Context, i2c.Bus, uint16, O) (S, error)) opener {
+	return func(ctx context.Context, bus sensor.Bus, addr uint16, options map[string]string) (sensor.Sensor, error) {
 		o, err := parse(options)
-		if err != nil || bus == nil {
+		if err != nil || bus.I2C == nil {
 			return nil, err
 		}
-		s, err := open(ctx, bus, addr, o)
-		if err != nil {
-			return nil, err // not s, which would be an interface that is not nil
-		}
-		return s, nil
+		return opened(open(ctx, bus.I2C, addr, o))
 	}
+}
+
+// opened makes an error a nil sensor, not an interface that holds one.
+func opened[S sensor.Sensor](s S, err error) (sensor.Sensor, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func variant(v lm75.Variant) func(map[string]string) (lm75.Options, error) {
@@ -64,43 +70,53 @@ func Names() []string {
 	return names
 }
 
-// Check reports whether a chip of that name can be at addr with these options,
-// without touching any hardware. An addr of 0 is the chip's first.
-func Check(name string, addr uint16, options map[string]string) error {
-	_, _, err := find(name, addr, options)
-	return err
+// Check reports whether a chip of that name can be on a bus of that kind, at
+// addr, with these options, without touching any hardware. Only on I2C a chip has
+// an address; 0 is its first. It returns the names of the channels that can be
+// set.
+func Check(name string, on sensor.Kind, addr uint16, options map[string]string) (outputs []string, err error) {
+	c, _, err := find(name, on, addr, options)
+	if err != nil || c.outputs == nil {
+		return nil, err
+	}
+	return c.outputs(options), nil
 }
 
-// Open opens a chip by its name, in lower case. An addr of 0 is the first
-// address that the chip can have. Options are those of the chip's ParseOptions.
-// Errors name the chip; one about a name or an option that does not exist names
-// the nearest that does.
-func Open(ctx context.Context, name string, bus i2c.Bus, addr uint16, options map[string]string) (sensor.Sensor, error) {
-	c, addr, err := find(name, addr, options)
+// Open opens a chip by its name, in lower case. On I2C, an addr of 0 is the first
+// address that the chip can have; elsewhere it is 0. Options are those of the
+// chip's ParseOptions. Errors name the chip; one about a name or an option that
+// does not exist names the nearest that does.
+func Open(ctx context.Context, name string, bus sensor.Bus, addr uint16, options map[string]string) (sensor.Sensor, error) {
+	c, addr, err := find(name, bus.Kind(), addr, options)
 	if err != nil {
 		return nil, err
 	}
 	return c.open(ctx, bus, addr, options)
 }
 
-func find(name string, addr uint16, options map[string]string) (chip, uint16, error) {
+func find(name string, on sensor.Kind, addr uint16, options map[string]string) (chip, uint16, error) {
 	all := chips()
 	i := slices.IndexFunc(all, func(c chip) bool { return c.name == name })
 	if i < 0 {
 		return chip{}, 0, fmt.Errorf("sensor chip %q: unknown%s", name, sensor.Hint(name, Names()))
 	}
 	c := all[i]
-	if addr == 0 {
+	switch {
+	case on != c.kind:
+		return chip{}, 0, fmt.Errorf("sensor chip %q: is on a bus of kind %s, not %q", name, c.kind, on)
+	case addr == 0 && len(c.addresses) > 0:
 		addr = c.addresses[0]
+	case addr != 0 && len(c.addresses) == 0:
+		return chip{}, 0, fmt.Errorf("sensor chip %q: address 0x%02x: a chip on %s has none", name, addr, c.kind)
 	}
-	if !slices.Contains(c.addresses, addr) {
+	if addr != 0 && !slices.Contains(c.addresses, addr) {
 		var possible []string
 		for _, a := range c.addresses {
 			possible = append(possible, fmt.Sprintf("0x%02x", a))
 		}
 		return chip{}, 0, fmt.Errorf("sensor chip %q: address 0x%02x: want one of %s", name, addr, strings.Join(possible, ", "))
 	}
-	if _, err := c.open(context.Background(), nil, addr, options); err != nil {
+	if _, err := c.open(context.Background(), sensor.Bus{}, addr, options); err != nil {
 		return chip{}, 0, fmt.Errorf("sensor chip %q: %w", name, err)
 	}
 	return c, addr, nil

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/drivers/i2c"
 	"holdfast/drivers/i2c/i2ctest"
+	"holdfast/drivers/sensor"
 )
 
 // Every line of the table opens its chip at its first address, and only there.
@@ -32,7 +33,7 @@ func TestOpen(t *testing.T) {
 		}
 		bus := i2ctest.NewBus("i2c-test")
 		bus.Put(c.addresses[0], model())
-		s, err := Open(t.Context(), c.name, bus, 0, map[string]string{"timeout": "30s"})
+		s, err := Open(t.Context(), c.name, sensor.Bus{I2C: bus}, 0, map[string]string{"timeout": "30s"})
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -43,7 +44,7 @@ func TestOpen(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		if s, err := Open(t.Context(), c.name, bus, c.addresses[1], nil); s != nil || !errors.Is(err, i2c.ErrNACK) {
+		if s, err := Open(t.Context(), c.name, sensor.Bus{I2C: bus}, c.addresses[1], nil); s != nil || !errors.Is(err, i2c.ErrNACK) {
 			t.Errorf("%s at an empty address: %v, %v; want nil, ErrNACK", c.name, s, err)
 		}
 	}
@@ -67,7 +68,7 @@ func TestCheck(t *testing.T) {
 		{"bme280", 0, map[string]string{"pressure": "3"}, `option "pressure": "3": want one of 1 2 4 8 16`},
 	}
 	for _, tt := range tests {
-		err := Check(tt.name, tt.addr, tt.options)
+		_, err := Check(tt.name, sensor.I2C, tt.addr, tt.options)
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("Check(%q, 0x%02x, %v) = %v, want %q", tt.name, tt.addr, tt.options, err, tt.want)
 		}

@@ -13,88 +13,75 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/drivers/clock"
-	"holdfast/drivers/i2c"
-	"holdfast/drivers/i2c/i2ctest"
 	"holdfast/drivers/sensor"
 )
 
-// A Model is an emulated chip, written from the data sheet.
-type Model interface {
-	i2ctest.Chip
-	// SetTime makes the chip time its conversions with s and begins anew.
-	SetTime(s i2ctest.Stopwatch)
-	// PowerCycle interrupts the supply.
-	PowerCycle()
-}
-
-// A Chip is a driver under test and what to test it on.
-type Chip struct {
-	// Open opens the driver. timeout is its limit for one Sense.
-	Open func(ctx context.Context, bus i2c.Bus, addr uint16, timeout time.Duration, c clock.Clock) (sensor.Sensor, error)
-	// Addr is the chip's address.
-	Addr uint16
-	// New returns a healthy chip that measures Want.
-	New func() Model
-	// Want has a value for each channel, which a Sense must hit within the same
-	// place of Tolerance.
-	Want, Tolerance []float64
-	// Foreign turns the model into another chip. Nil if the chip has no identity.
-	Foreign func(Model)
-	// Beyond puts every channel outside its measuring range. Nil if the chip
-	// cannot be.
-	Beyond func(Model)
-	// Transfers bounds the transactions of one Open or Sense. 0 means 64.
-	Transfers int
+// A suite is a driver under test, on whatever way to its chip.
+type suite struct {
+	// set returns a bench with a healthy chip whose driver has not been opened.
+	set             func(t *testing.T) *bench
+	want, tolerance []float64
+	foreign, beyond func(*bench) // nil if the chip cannot be
+	supply          func(*bench) // interrupts it; nil if that is the kernel's to notice
+	transfers       int          // most accesses of one Open or Sense
+	missing         error        // what Open is without a chip,
+	missingMost     int          // after so many accesses
+	closes          bool         // Close tells the chip, and whether it heard
 }
 
 // patience is the driver's limit where it must not matter.
 const patience = time.Minute
 
-// Run runs the suite.
-func Run(t *testing.T, c Chip) {
-	if c.Transfers == 0 {
-		c.Transfers = 64
+func (s *suite) run(t *testing.T) {
+	if s.transfers == 0 {
+		s.transfers = 64
 	}
-	t.Run("channels", c.channels)
-	t.Run("healthy", c.healthy)
-	t.Run("missing", c.missing)
-	t.Run("foreign", c.foreign)
-	t.Run("beyond", c.beyond)
-	t.Run("fails at each transfer", c.failsAtEach)
-	t.Run("stuck", c.stuck)
-	t.Run("noise", c.noise)
-	t.Run("supply", c.supply)
-	t.Run("hang", c.hang)
-	t.Run("cancelled", c.cancelled)
-	t.Run("parallel", c.parallel)
-	t.Run("close", c.close)
+	t.Run("channels", s.channels)
+	t.Run("healthy", s.healthy)
+	t.Run("missing", s.gone)
+	t.Run("foreign", s.isForeign)
+	t.Run("beyond", s.isBeyond)
+	t.Run("fails at each transfer", s.failsAtEach)
+	t.Run("stuck", s.stuck)
+	t.Run("noise", s.noise)
+	t.Run("supply", s.supplyLost)
+	t.Run("hang", s.hang)
+	t.Run("cancelled", s.cancelled)
+	t.Run("parallel", s.parallel)
+	t.Run("set", s.sets)
+	t.Run("close", s.close)
 }
 
-// bench is a chip on a bus that can fail.
+// A wire is the way to the chip, which can fail. Faults last until clear.
+type wire interface {
+	accesses() int // that the driver made
+	reached() int  // of them those that came to the chip
+	failNth(n int) // counted from now, once, with lost
+	failed() bool  // it has
+	failAll()      // with lost
+	lost() error
+	remove()               // the chip
+	stick(level byte) bool // every byte reads so; false if that cannot be
+	noises() []string      // the ways in which answers go wrong
+	noise(kind string, every int)
+	hang()
+	clear()
+}
+
+// bench is a chip behind a wire.
 type bench struct {
 	t      *testing.T
-	chip   Chip
-	model  Model
+	suite  *suite
+	model  any
 	clock  *Clock
-	bus    *i2ctest.Bus
-	faulty *i2ctest.Faulty
+	wire   wire
+	start  func(ctx context.Context, timeout time.Duration) (sensor.Sensor, error)
 	sensor sensor.Sensor
 }
 
-// set returns a bench whose driver has not been opened.
-func (c Chip) set(t *testing.T) *bench {
-	t.Helper()
-	b := &bench{t: t, chip: c, model: c.New(), clock: &Clock{}, bus: i2ctest.NewBus("i2c-test")}
-	b.model.SetTime(b.clock.Elapsed)
-	b.bus.Put(c.Addr, b.model)
-	b.faulty = i2ctest.NewFaulty(b.bus, 1)
-	return b
-}
-
 func (b *bench) open(timeout time.Duration) error {
-	before, _ := b.faulty.Counts()
-	s, err := b.chip.Open(b.t.Context(), b.faulty, b.chip.Addr, timeout, b.clock)
+	before := b.wire.accesses()
+	s, err := b.start(b.t.Context(), timeout)
 	b.bounded("Open", before)
 	if err == nil {
 		b.sensor = s
@@ -103,9 +90,9 @@ func (b *bench) open(timeout time.Duration) error {
 }
 
 // opened returns a bench with a driver that works.
-func (c Chip) opened(t *testing.T, timeout time.Duration) *bench {
+func (s *suite) opened(t *testing.T, timeout time.Duration) *bench {
 	t.Helper()
-	b := c.set(t)
+	b := s.set(t)
 	if err := b.open(timeout); err != nil {
 		t.Fatalf("Open on a healthy chip: %v", err)
 	}
@@ -115,7 +102,7 @@ func (c Chip) opened(t *testing.T, timeout time.Duration) *bench {
 // sense measures and checks what holds for every answer.
 func (b *bench) sense() []sensor.Value {
 	b.t.Helper()
-	before, _ := b.faulty.Counts()
+	before := b.wire.accesses()
 	vs := b.sensor.Sense(b.t.Context())
 	b.bounded("Sense", before)
 	cs := b.sensor.Channels()
@@ -132,8 +119,8 @@ func (b *bench) sense() []sensor.Value {
 
 func (b *bench) bounded(what string, before int) {
 	b.t.Helper()
-	if after, _ := b.faulty.Counts(); after-before > b.chip.Transfers {
-		b.t.Errorf("%s made %d transactions, at most %d expected", what, after-before, b.chip.Transfers)
+	if n := b.wire.accesses() - before; n > b.suite.transfers {
+		b.t.Errorf("%s made %d accesses, at most %d expected", what, n, b.suite.transfers)
 	}
 }
 
@@ -144,8 +131,8 @@ func (b *bench) wrong(vs []sensor.Value) error {
 		switch {
 		case v.Err != nil:
 			return fmt.Errorf("%s: %w", name, v.Err)
-		case math.Abs(v.Value-b.chip.Want[i]) > b.chip.Tolerance[i]:
-			return fmt.Errorf("%s = %g, want %g within %g", name, v.Value, b.chip.Want[i], b.chip.Tolerance[i])
+		case math.Abs(v.Value-b.suite.want[i]) > b.suite.tolerance[i]:
+			return fmt.Errorf("%s = %g, want %g within %g", name, v.Value, b.suite.want[i], b.suite.tolerance[i])
 		}
 	}
 	return nil
@@ -160,8 +147,8 @@ func (b *bench) recovers() {
 		return
 	}
 	for i, v := range vs {
-		if v.Err == nil && math.Abs(v.Value-b.chip.Want[i]) > b.chip.Tolerance[i] {
-			b.t.Errorf("recovering: %s = %g without an error, want %g", b.sensor.Channels()[i].Name, v.Value, b.chip.Want[i])
+		if v.Err == nil && math.Abs(v.Value-b.suite.want[i]) > b.suite.tolerance[i] {
+			b.t.Errorf("recovering: %s = %g without an error, want %g", b.sensor.Channels()[i].Name, v.Value, b.suite.want[i])
 		}
 	}
 	if err := b.wrong(b.sense()); err != nil {
@@ -179,15 +166,19 @@ func (b *bench) allFailed(vs []sensor.Value, want error) {
 	}
 }
 
-func (c Chip) channels(t *testing.T) {
-	b := c.opened(t, patience)
+func (s *suite) channels(t *testing.T) {
+	b := s.opened(t, patience)
 	name := regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
-	units := map[string]bool{"Cel": true, "Pa": true, "%": true, "V": true, "A": true, "W": true, "lx": true, "m/s2": true}
+	units := map[string]bool{
+		"1": true, "Cel": true, "Pa": true, "%": true, "V": true, "A": true, "W": true, "J": true, "Ohm": true, "lx": true,
+		"m/s2": true, "/min": true, "Hz": true,
+	}
 	seen := map[string]bool{}
 	cs := b.sensor.Channels()
-	if len(cs) == 0 || len(cs) != len(c.Want) || len(cs) != len(c.Tolerance) {
-		t.Fatalf("%d channels, %d wanted values, %d tolerances", len(cs), len(c.Want), len(c.Tolerance))
+	if len(cs) == 0 || len(cs) != len(s.want) || len(cs) != len(s.tolerance) {
+		t.Fatalf("%d channels, %d wanted values, %d tolerances", len(cs), len(s.want), len(s.tolerance))
 	}
+	_, setter := b.sensor.(sensor.Setter)
 	for _, ch := range cs {
 		switch {
 		case !name.MatchString(ch.Name) || seen[ch.Name]:
@@ -198,13 +189,17 @@ func (c Chip) channels(t *testing.T) {
 			t.Errorf("%s: range %g to %g", ch.Name, ch.Min, ch.Max)
 		case !(ch.Resolution > 0):
 			t.Errorf("%s: resolution %g", ch.Name, ch.Resolution)
+		case ch.Digital && (ch.Unit != "1" || ch.Min != 0 || ch.Max != 1):
+			t.Errorf("%s: a digital channel in %q from %g to %g", ch.Name, ch.Unit, ch.Min, ch.Max)
+		case ch.Writable && !setter:
+			t.Errorf("%s is writable and the sensor no Setter", ch.Name)
 		}
 		seen[ch.Name] = true
 	}
 }
 
-func (c Chip) healthy(t *testing.T) {
-	b := c.opened(t, patience)
+func (s *suite) healthy(t *testing.T) {
+	b := s.opened(t, patience)
 	for range 5 {
 		if err := b.wrong(b.sense()); err != nil {
 			t.Fatal(err)
@@ -212,129 +207,104 @@ func (c Chip) healthy(t *testing.T) {
 	}
 }
 
-func (c Chip) missing(t *testing.T) {
-	b := c.set(t)
-	b.bus.Put(c.Addr, nil)
-	if err := b.open(patience); !errors.Is(err, i2c.ErrNACK) {
-		t.Errorf("Open without a chip = %v, want ErrNACK", err)
+func (s *suite) gone(t *testing.T) {
+	b := s.set(t)
+	b.wire.remove()
+	if err := b.open(patience); !errors.Is(err, s.missing) {
+		t.Errorf("Open without a chip = %v, want %v", err, s.missing)
 	}
-	if n := b.bus.Transactions(); n > 2 {
-		t.Errorf("Open without a chip made %d transactions", n)
+	if n := b.wire.accesses(); s.missingMost > 0 && n > s.missingMost {
+		t.Errorf("Open without a chip made %d accesses", n)
 	}
 }
 
-func (c Chip) foreign(t *testing.T) {
-	if c.Foreign == nil {
+func (s *suite) isForeign(t *testing.T) {
+	if s.foreign == nil {
 		t.Skip("the chip has no identity")
 	}
-	b := c.set(t)
-	c.Foreign(b.model)
+	b := s.set(t)
+	s.foreign(b)
 	if err := b.open(patience); !errors.Is(err, sensor.ErrIdentity) {
 		t.Errorf("Open on another chip = %v, want ErrIdentity", err)
 	}
 }
 
-func (c Chip) beyond(t *testing.T) {
-	if c.Beyond == nil {
+func (s *suite) isBeyond(t *testing.T) {
+	if s.beyond == nil {
 		t.Skip("the chip cannot be outside its range")
 	}
-	b := c.opened(t, patience)
-	c.Beyond(b.model)
+	b := s.opened(t, patience)
+	s.beyond(b)
 	b.allFailed(b.sense(), sensor.ErrRange)
 }
 
-// failsAtEach lets each single transaction of opening and measuring fail, in
-// turn, until there is none left.
-func (c Chip) failsAtEach(t *testing.T) {
+// failsAtEach lets each single access of opening and measuring fail, in turn,
+// until there is none left.
+func (s *suite) failsAtEach(t *testing.T) {
 	for n := 1; ; n++ {
-		b := c.set(t)
-		nth := &nthFails{Bus: b.bus, n: n}
-		s, err := c.Open(t.Context(), nth, c.Addr, patience, b.clock)
-		if !nth.failed {
+		b := s.set(t)
+		b.wire.failNth(n)
+		_, err := b.start(t.Context(), patience)
+		if !b.wire.failed() {
 			if err != nil {
 				t.Fatalf("Open: %v", err)
 			}
-			b.sensor = s
 			break
 		}
-		if !errors.Is(err, i2c.ErrNACK) {
-			t.Errorf("Open with transaction %d not acknowledged = %v, want ErrNACK", n, err)
+		if !errors.Is(err, b.wire.lost()) {
+			t.Errorf("Open with access %d lost = %v, want %v", n, err, b.wire.lost())
 		}
-		if n > c.Transfers {
-			t.Fatalf("Open makes more than %d transactions", c.Transfers)
+		if n > s.transfers {
+			t.Fatalf("Open makes more than %d accesses", s.transfers)
 		}
 	}
-	for n := 1; n <= c.Transfers; n++ {
-		b := c.set(t)
-		nth := &nthFails{Bus: b.bus, n: math.MaxInt}
-		s, err := c.Open(t.Context(), nth, c.Addr, patience, b.clock)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.sensor = s
-		nth.n = nth.count + n
-		vs := s.Sense(t.Context())
-		if !nth.failed {
+	for n := 1; n <= s.transfers; n++ {
+		b := s.opened(t, patience)
+		b.wire.failNth(n)
+		vs := b.sensor.Sense(t.Context())
+		if !b.wire.failed() {
 			return
 		}
-		if err := sensor.FirstError(vs); !errors.Is(err, i2c.ErrNACK) {
-			t.Errorf("Sense with transaction %d not acknowledged = %v, want ErrNACK", n, err)
+		if err := sensor.FirstError(vs); !errors.Is(err, b.wire.lost()) {
+			t.Errorf("Sense with access %d lost = %v, want %v", n, err, b.wire.lost())
 		}
 		b.recovers()
 	}
-}
-
-// nthFails is a bus whose nth transaction is not acknowledged.
-type nthFails struct {
-	i2c.Bus
-	n, count int
-	failed   bool
-}
-
-func (f *nthFails) Tx(ctx context.Context, addr uint16, w, r []byte) error {
-	f.count++
-	if f.count == f.n {
-		f.failed = true
-		return fmt.Errorf("transaction %d: %w", f.n, i2c.ErrNACK)
-	}
-	return f.Bus.Tx(ctx, addr, w, r)
 }
 
 // stuck holds the data line at each level, before and after opening.
-func (c Chip) stuck(t *testing.T) {
+func (s *suite) stuck(t *testing.T) {
 	for _, level := range []byte{0xFF, 0x00} {
-		fault := i2ctest.Fault{Kind: i2ctest.Stuck, Byte: level}
-		b := c.set(t)
-		b.faulty.Set(fault)
-		if err := b.open(patience); err == nil {
-			t.Errorf("Open on a bus that reads 0x%02X succeeded", level)
+		b := s.set(t)
+		if !b.wire.stick(level) {
+			t.Skip("there is no line that could be stuck")
 		}
-		b = c.opened(t, patience)
-		b.faulty.Set(fault)
+		if err := b.open(patience); err == nil {
+			t.Errorf("Open on a wire that reads 0x%02X succeeded", level)
+		}
+		b = s.opened(t, patience)
+		b.wire.stick(level)
 		for range 3 {
 			b.allFailed(b.sense(), nil)
 		}
-		b.faulty.Clear()
+		b.wire.clear()
 		b.recovers()
 	}
 }
 
-// noise makes one transaction in some go wrong, in every way. Chips without a
+// noise makes one access in some go wrong, in every way. Chips without a
 // checksum cannot notice all of it; they must stay in range and in bounds, and
 // be good again afterwards.
-func (c Chip) noise(t *testing.T) {
-	for kind := i2ctest.NACK; kind <= i2ctest.Arbitration; kind++ {
-		if kind == i2ctest.Hang || kind == i2ctest.Frozen || kind == i2ctest.Slow {
-			continue // have tests of their own, or cannot be noticed
-		}
-		t.Run(kind.String(), func(t *testing.T) {
-			b := c.opened(t, patience)
+func (s *suite) noise(t *testing.T) {
+	for _, kind := range s.set(t).wire.noises() {
+		t.Run(kind, func(t *testing.T) {
+			b := s.opened(t, patience)
 			for every := 1; every <= 12; every++ {
-				b.faulty.Set(i2ctest.Fault{Kind: kind, Every: every})
+				b.wire.noise(kind, every)
 				for range 10 {
 					b.sense()
 				}
-				b.faulty.Clear()
+				b.wire.clear()
 				b.sense() // may still hold a setting that noise made
 				b.sense()
 				b.recovers()
@@ -343,46 +313,54 @@ func (c Chip) noise(t *testing.T) {
 	}
 }
 
-// supply interrupts the chip's supply between measurements.
-func (c Chip) supply(t *testing.T) {
-	b := c.opened(t, patience)
+// supplyLost interrupts the chip's supply between measurements.
+func (s *suite) supplyLost(t *testing.T) {
+	if s.supply == nil {
+		t.Skip("that is the kernel's to notice")
+	}
+	b := s.opened(t, patience)
 	for range 3 {
-		b.model.PowerCycle()
+		s.supply(b)
 		b.recovers()
 	}
 }
 
 // hang checks both deadlines: the caller's and the driver's own.
-func (c Chip) hang(t *testing.T) {
-	b := c.opened(t, patience)
-	b.faulty.Set(i2ctest.Fault{Kind: i2ctest.Hang})
+func (s *suite) hang(t *testing.T) {
+	b := s.opened(t, patience)
+	b.wire.hang()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	b.allFailed(b.sensor.Sense(ctx), context.DeadlineExceeded)
-	b.faulty.Clear()
+	b.wire.clear()
+	// What hung may take a moment to come back.
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end) && errors.Is(sensor.FirstError(b.sense()), sensor.ErrStuck); {
+		time.Sleep(time.Millisecond)
+	}
 	b.recovers()
 
-	b = c.set(t)
-	b.faulty.Set(i2ctest.Fault{Kind: i2ctest.Hang})
+	b = s.set(t)
+	b.wire.hang()
 	if err := b.open(20 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Open on a hung bus = %v, want its own deadline", err)
+		t.Errorf("Open on a hung wire = %v, want its own deadline", err)
 	}
+	b.wire.clear()
 }
 
-func (c Chip) cancelled(t *testing.T) {
-	b := c.opened(t, patience)
+func (s *suite) cancelled(t *testing.T) {
+	b := s.opened(t, patience)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	before := b.bus.Transactions()
+	before := b.wire.reached()
 	b.allFailed(b.sensor.Sense(ctx), context.Canceled)
-	if n := b.bus.Transactions() - before; n > 0 {
-		t.Errorf("Sense with a cancelled context made %d transactions", n)
+	if n := b.wire.reached() - before; n > 0 {
+		t.Errorf("Sense with a cancelled context made %d accesses", n)
 	}
 	b.recovers()
 }
 
-func (c Chip) parallel(t *testing.T) {
-	b := c.opened(t, patience)
+func (s *suite) parallel(t *testing.T) {
+	b := s.opened(t, patience)
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -396,9 +374,54 @@ func (c Chip) parallel(t *testing.T) {
 	wg.Wait()
 }
 
-func (c Chip) close(t *testing.T) {
+// sets drives every output both ways and checks what cannot be set.
+func (s *suite) sets(t *testing.T) {
+	b := s.opened(t, patience)
+	set, ok := b.sensor.(sensor.Setter)
+	if !ok {
+		t.Skip("the chip has no outputs")
+	}
+	for i, c := range set.Channels() {
+		if !c.Writable {
+			if err := set.Set(t.Context(), c.Name, c.Max); !errors.Is(err, sensor.ErrRefused) {
+				t.Errorf("Set of the input %s = %v, want ErrRefused", c.Name, err)
+			}
+			continue
+		}
+		for _, v := range []float64{c.Max, c.Min, c.Max, s.want[i]} {
+			if err := set.Set(t.Context(), c.Name, v); err != nil {
+				t.Errorf("Set %s to %g: %v", c.Name, v, err)
+			}
+			if got := b.sense()[i]; got.Err != nil || math.Abs(got.Value-v) > max(c.Resolution, s.tolerance[i]) {
+				t.Errorf("%s reads %g, %v after it was set to %g", c.Name, got.Value, got.Err, v)
+			}
+		}
+		if err := set.Set(t.Context(), c.Name, c.Max+1); !errors.Is(err, sensor.ErrRefused) {
+			t.Errorf("Set %s beyond its range = %v, want ErrRefused", c.Name, err)
+		}
+		b.wire.failAll()
+		if err := set.Set(t.Context(), c.Name, s.want[i]); !errors.Is(err, b.wire.lost()) {
+			t.Errorf("Set of a chip that is gone = %v, want %v", err, b.wire.lost())
+		}
+		b.wire.clear()
+		b.recovers()
+	}
+	if err := set.Set(t.Context(), "no-such-channel", 0); !errors.Is(err, sensor.ErrRefused) {
+		t.Errorf("Set of a channel that there is not = %v, want ErrRefused", err)
+	}
+	if err := set.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, c := range set.Channels() {
+		if err := set.Set(t.Context(), c.Name, c.Min); c.Writable && !errors.Is(err, sensor.ErrClosed) {
+			t.Errorf("Set after Close = %v, want ErrClosed", err)
+		}
+	}
+}
+
+func (s *suite) close(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
-	b := c.opened(t, patience)
+	b := s.opened(t, patience)
 	b.sense()
 	if err := b.sensor.Close(); err != nil {
 		t.Errorf("Close: %v", err)
@@ -406,18 +429,19 @@ func (c Chip) close(t *testing.T) {
 	if err := b.sensor.Close(); err != nil {
 		t.Errorf("second Close: %v", err)
 	}
-	before := b.bus.Transactions()
+	before := b.wire.reached()
 	b.allFailed(b.sense(), sensor.ErrClosed)
-	if n := b.bus.Transactions() - before; n > 0 {
-		t.Errorf("%d transactions after Close", n)
+	if n := b.wire.reached() - before; n > 0 {
+		t.Errorf("%d accesses after Close", n)
 	}
 	if n := runtime.NumGoroutine(); n > goroutines {
 		t.Errorf("%d goroutines, %d before Open", n, goroutines)
 	}
-	b = c.opened(t, patience)
-	b.faulty.Set(i2ctest.Fault{Kind: i2ctest.NACK})
-	if err := b.sensor.Close(); !errors.Is(err, i2c.ErrNACK) {
-		t.Errorf("Close of a chip that is gone = %v, want ErrNACK", err)
+	b = s.opened(t, patience)
+	b.wire.failAll()
+	err := b.sensor.Close()
+	if s.closes && !errors.Is(err, b.wire.lost()) || !s.closes && err != nil {
+		t.Errorf("Close of a chip that is gone = %v, want %v", err, b.wire.lost())
 	}
 	b.allFailed(b.sensor.Sense(t.Context()), sensor.ErrClosed)
 }

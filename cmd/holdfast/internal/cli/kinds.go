@@ -13,6 +13,8 @@ import (
 	"holdfast/drivers/i2c/i2cdev"
 	"holdfast/drivers/i2c/i2csock"
 	sensors "holdfast/drivers/sensor/all"
+	"holdfast/drivers/spi"
+	"holdfast/drivers/spi/spidev"
 	"holdfast/hub"
 	upstreams "holdfast/hub/upstream/all"
 	"holdfast/protocols"
@@ -40,6 +42,8 @@ func adapters(env protocols.Env) map[string]protocols.Adapter {
 	return fieldprotocols.New(env, fieldprotocols.Host{
 		Lines:       gpiochip.New(gpiochip.Options{}),
 		OpenI2C:     openI2C,
+		OpenSPI:     openSPI,
+		Files:       os.DirFS,
 		CheckSensor: sensors.Check,
 		OpenSensor:  sensors.Open,
 		ReadFile:    os.ReadFile,
@@ -53,6 +57,15 @@ func openI2C(ctx context.Context, name string) (i2c.BusCloser, error) {
 		return i2csock.New("unix", path), nil
 	}
 	return i2cdev.Open(ctx, name, i2cdev.Options{})
+}
+
+// openSPI opens the connection to a chip of this machine.
+func openSPI(ctx context.Context, name string, c spi.Config) (spi.ConnCloser, error) {
+	conn, err := spidev.Open(ctx, name, c, spidev.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
 }
 
 // upstreamMaker returns what makes the upstreams of a gateway.
