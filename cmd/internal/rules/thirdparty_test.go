@@ -29,7 +29,7 @@ var thirdParty = []struct {
 		"zstd for batches on metered links; the standard library has none"},
 	{"google.golang.org/protobuf", []string{"hub/upstream/sparkplug/payload"}, false,
 		"protowire: tags and varints of the Sparkplug payload; the schema is ours by hand"},
-	{"github.com/pelletier/go-toml/v2", []string{"cmd/...", "protocols/tagfile"}, false,
+	{"github.com/pelletier/go-toml/v2", []string{"cmd/...", "protocols/tagfile", "protocols/library"}, false,
 		"TOML with strict decoding and line numbers"},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, false,
 		"verbs, flags and shell completion"},

@@ -143,14 +143,18 @@ type Commands struct {
 type Device struct {
 	Name      string           `toml:"name"`
 	Protocol  string           `toml:"protocol"`
-	Class     string           `toml:"class"`     // of its tags that name none
-	KeepLast  bool             `toml:"keep_last"` // a bad reading carries the last good value
-	Subscribe bool             `toml:"subscribe"` // be told of changes where the protocol can
-	TagFile   string           `toml:"tags"`      // .csv or .toml, relative to the configuration
+	Product   string           `toml:"product"`      // name in protocols/library, from which protocol, settings and tags come
+	Only      []string         `toml:"product_tags"` // patterns of the product's tags that are wanted; none = all
+	Class     string           `toml:"class"`        // of its tags that name none
+	KeepLast  bool             `toml:"keep_last"`    // a bad reading carries the last good value
+	Subscribe bool             `toml:"subscribe"`    // be told of changes where the protocol can
+	TagFile   string           `toml:"tags"`         // .csv or .toml, relative to the configuration
 	TagTables []map[string]any `toml:"tag"`
 	Settings  map[string]any   `toml:",rest"`
 
-	Tags []point.Tag `toml:"-"` // of TagFile and TagTables together
+	Tags     []point.Tag    `toml:"-"` // of Product, TagFile and TagTables together
+	FileTags []point.Tag    `toml:"-"` // of TagFile alone
+	Own      map[string]any `toml:"-"` // the settings that the file gives; Settings has the product's too
 }
 
 // HubSocket is the name of the hub's MQTT socket for programs of this machine,
