@@ -21,6 +21,7 @@ type Conn struct {
 	maxPacket int
 	maxQoS    byte
 	noRetain  bool
+	maxAlias  int
 
 	heard atomic.Int64 // Elapsed when bytes last came in
 	wrote atomic.Int64 // Elapsed when bytes last went out
@@ -34,6 +35,7 @@ type Conn struct {
 	outDone []func(byte, error)
 	err     error // set once, when the connection ends
 	closing bool  // DISCONNECT is queued; nothing may follow it
+	aliases map[string]uint16
 	window
 
 	pending map[uint16]chan *packets.Packet // SUBSCRIBE and UNSUBSCRIBE in flight
@@ -88,6 +90,7 @@ func newConn(o Options, s *socket, ack *packets.Packet, rest []byte) *Conn {
 		if p.ServerKeepAliveFlag {
 			c.o.KeepAlive = time.Duration(p.ServerKeepAlive) * time.Second
 		}
+		c.maxAlias = min(o.Aliases, int(p.TopicAliasMaximum))
 		c.noRetain = p.RetainAvailableFlag && p.RetainAvailable == 0
 	}
 	c.flights = make([]flight, size)
@@ -333,6 +336,10 @@ func (c *Conn) queue(m *Message, done func(byte, error)) {
 		c.wait()
 	}
 	idle := len(c.out) == 0
+	if c.maxAlias > 0 {
+		aliased := c.alias(*m)
+		m = &aliased
+	}
 	c.out = appendPublish(c.out, m, id, c.o.Version)
 	if idle {
 		c.work.Signal()

@@ -77,6 +77,12 @@ type Options struct {
 	// rule as for Window.
 	Buffer int
 
+	// Aliases is how many topics may be sent as a number after the first time
+	// (MQTT 5, 3.3.2.3.4), at most 65535; the server's Topic Alias Maximum lowers
+	// it. 0 means none. Overflow rule: the topics that came first keep theirs,
+	// all others are sent in full, so a cycle of many topics still gains.
+	Aliases int
+
 	// MaxPacket is the largest packet accepted from the server in bytes, which
 	// MQTT 5 servers are told. 0 means DefaultMaxPacket. A larger one ends the
 	// connection.
@@ -119,6 +125,8 @@ type Message struct {
 	Retain   bool
 	Dup      bool   // received only
 	PacketID uint16 // received only; 0 for QoS 0
+
+	alias uint16 // given by the connection while sending; 0 = none
 }
 
 // An Inbox is the set of packet identifiers of QoS 2 messages that were
@@ -187,6 +195,8 @@ func (o *Options) check(u *url.URL) error {
 		return fmt.Errorf("protocol version %d is neither 4 (3.1.1) nor 5", o.Version)
 	case o.Window < 0 || o.Window > MaxWindow:
 		return fmt.Errorf("window %d is outside 1..%d", o.Window, MaxWindow)
+	case o.Aliases < 0 || o.Aliases > math.MaxUint16:
+		return fmt.Errorf("%d topic aliases are outside 0..65535", o.Aliases)
 	case o.Buffer < 0 || o.MaxPacket < 0 || o.SessionExpiry < 0:
 		return errors.New("buffer, packet size and session expiry must not be negative")
 	case o.Will != nil && (validTopic(o.Will.Topic) != nil || o.Will.QoS > 2):

@@ -9,7 +9,9 @@ import (
 const (
 	propExpiry      = 0x02
 	propContentType = 0x03
+	propPayloadForm = 0x01
 	propReason      = 0x1f
+	propAlias       = 0x23
 	propUser        = 0x26
 )
 
@@ -123,6 +125,23 @@ func AppendUserProperty(props []byte, name, value string) []byte {
 // AppendContentType appends the MQTT 5 content type to props.
 func AppendContentType(props []byte, s string) []byte {
 	return appendString(append(props, propContentType), s)
+}
+
+// AppendTextPayload appends the MQTT 5 payload format indicator that says that
+// the payload is UTF-8 (3.3.2.3.2).
+func AppendTextPayload(props []byte) []byte { return append(props, propPayloadForm, 1) }
+
+// AppendForOtherPayload appends to dst the properties in props that hold whatever
+// the payload becomes: all but the content type and the payload format indicator.
+func AppendForOtherPayload(dst, props []byte) []byte {
+	// As in UserProperty: what precedes an error counts.
+	_ = eachProp(props, func(id byte, v []byte) bool {
+		if id != propContentType && id != propPayloadForm {
+			dst = append(append(dst, id), v...)
+		}
+		return true
+	})
+	return dst
 }
 
 func appendString(dst []byte, s string) []byte {

@@ -193,6 +193,9 @@ func publishSize(m *Message, version byte) (remaining, props int) {
 		if m.Expiry > 0 {
 			props += 5
 		}
+		if m.alias != 0 {
+			props += 3
+		}
 		remaining += varintSize(props) + props
 	}
 	return remaining, props
@@ -216,6 +219,9 @@ func appendPublish(dst []byte, m *Message, id uint16, version byte) []byte {
 		if m.Expiry > 0 {
 			dst = append(dst, propExpiry)
 			dst = binary.BigEndian.AppendUint32(dst, seconds(m.Expiry))
+		}
+		if m.alias != 0 {
+			dst = append(dst, propAlias, byte(m.alias>>8), byte(m.alias))
 		}
 		dst = append(dst, m.Props...)
 	}
