@@ -141,4 +141,3 @@ func (f *far) Vanish() {
 func (f *far) Cut()                 { f.srv.Cut() }
 func (f *far) Bound() time.Duration { return bound }
 func (f *far) Pass(d time.Duration) { f.clk.Advance(d) }
-
