@@ -21,6 +21,8 @@ var thirdParty = []struct {
 		"GPIO edges with kernel time stamps and debounce, which periph drops"},
 	{"github.com/goburrow/modbus", []string{"protocols/modbus"}, false,
 		"Modbus PDU encoding and checks; transport is our own"},
+	{"github.com/gopcua/opcua", []string{"protocols/opcua/..."}, false,
+		"OPC UA request encoding, identifiers and security policies; channel, decoder and session are our own"},
 	{"github.com/mochi-mqtt/server/v2", []string{"hub/broker", "hub/client/..."}, false,
 		"MQTT codec for the rare packets; the hot path is our own"},
 	{"github.com/coder/websocket", []string{"hub/broker", "hub/client"}, false,

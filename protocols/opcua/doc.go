@@ -1,0 +1,2 @@
+// Package opcua is the adapter for OPC UA servers, as a client.
+package opcua
