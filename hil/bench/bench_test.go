@@ -116,3 +116,23 @@ func TestPlant(t *testing.T) {
 		t.Errorf("an unknown function is answered % x", got)
 	}
 }
+
+// TestProcessor burns processor time in this process and expects to see it.
+func TestProcessor(t *testing.T) {
+	a, err := processor(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	x := 0
+	for time.Since(start) < 50*time.Millisecond {
+		x++
+	}
+	b, err := processor(os.Getpid())
+	if err != nil || b <= a || x == 0 {
+		t.Errorf("from %v to %v after 50 ms of work: %v", a, b, err)
+	}
+	if _, err := processor(1 << 30); err == nil {
+		t.Error("a process that does not exist has a processor time")
+	}
+}

@@ -115,7 +115,7 @@ func measureField(ctx context.Context, o *Options, g gateway, devices int) (*fie
 	}
 	n0, t0 := tags.Load(), time.Now()
 	measuring.Store(1)
-	if err := pause(ctx, 6*time.Second); err != nil {
+	if err := pause(ctx, 8*time.Second); err != nil {
 		return nil, err
 	}
 	measuring.Store(0)

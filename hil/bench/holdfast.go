@@ -95,7 +95,7 @@ func deviceConfig(dir, hubAddr string, p *plant, upstream string) string {
 	fmt.Fprintf(&b, "[[hub.upstream]]\nname = \"bench\"\ntype = \"mqtt\"\nurl = \"mqtt://%s\"\ntopic = \"up/{topic}\"\n", upstream)
 	fmt.Fprintf(&b, "[field.commands]\nallow_unsynced = true\n[field.classes]\nfast = %q\n", p.period)
 	for i, a := range p.addrs {
-		fmt.Fprintf(&b, "[[field.device]]\nname = \"d%d\"\nprotocol = \"modbus\"\nclass = \"fast\"\naddress = \"%s\"\nunit = 1\ntags = \"tags.csv\"\n", i, a)
+		fmt.Fprintf(&b, "[[field.device]]\nname = \"d%d\"\nprotocol = \"modbus\"\nclass = \"fast\"\naddress = \"%s\"\nunit = 1\npipeline = 8\ntags = \"tags.csv\"\n", i, a)
 	}
 	return b.String()
 }

@@ -235,6 +235,7 @@ func (d *Daemon) handler(reload func() error) http.Handler {
 		control.Stream(d.watch).ServeHTTP(w, r)
 	}))
 	mux.Handle("POST /reload", control.Reload(reload))
+	control.Profiles(mux)
 	mux.Handle("GET /metrics", d.metrics())
 	return mux
 }

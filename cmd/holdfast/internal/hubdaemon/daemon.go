@@ -278,6 +278,7 @@ func (d *Daemon) handler(reload func() error) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /status", control.JSON(d.status))
 	mux.Handle("POST /reload", control.Reload(reload))
+	control.Profiles(mux)
 	mux.Handle("GET /metrics", d.metrics())
 	return mux
 }
