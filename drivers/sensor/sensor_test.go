@@ -34,7 +34,7 @@ func TestFailed(t *testing.T) {
 }
 
 func TestSettings(t *testing.T) {
-	given := map[string]string{"timeout": " 200ms ", "rate": "8", "kind": "b", "inputs": "x, z"}
+	given := map[string]string{"timeout": " 200ms ", "rate": "8", "kind": "b", "inputs": "x, z", "ohms": " 2.5", "name": "hwmon0 "}
 	s := NewSettings(given)
 	if d := s.Duration("timeout", 0); d != 200*time.Millisecond {
 		t.Errorf("timeout = %v", d)
@@ -48,6 +48,15 @@ func TestSettings(t *testing.T) {
 	if l := s.List("inputs", nil, "x", "y", "z"); strings.Join(l, "") != "xz" {
 		t.Errorf("inputs = %q", l)
 	}
+	if f := s.Float("ohms", 1, 0.5, 3); f != 2.5 {
+		t.Errorf("ohms = %g", f)
+	}
+	if f := s.Float("absent", 7, 0, 1); f != 7 {
+		t.Errorf("absent = %g", f)
+	}
+	if text := s.Text("name"); text != "hwmon0" {
+		t.Errorf("name = %q", text)
+	}
 	if n := s.Int("absent", 7, 1); n != 7 {
 		t.Errorf("absent = %d", n)
 	}
@@ -57,7 +66,10 @@ func TestSettings(t *testing.T) {
 }
 
 func TestSettingsErrors(t *testing.T) {
-	s := NewSettings(map[string]string{"timeout": "5", "rate": "9", "kind": "", "inputs": "x,x", "oversampling": "1", "Rate": "8"})
+	s := NewSettings(map[string]string{"timeout": "5", "rate": "9", "kind": "", "inputs": "x,x", "oversampling": "1", "Rate": "8", "ohms": "nan", "shunt": "9"})
+	s.Float("ohms", 1, 0, 5)
+	s.Float("shunt", 1, 0, 5)
+	s.Missing("device", "a name")
 	s.Duration("timeout", time.Second)
 	s.Int("rate", 1, 8, 16)
 	s.Choice("kind", "a", "a", "b")
@@ -68,7 +80,10 @@ func TestSettingsErrors(t *testing.T) {
 		`option "rate": "9": want one of 8 16`,
 		`option "kind": "": want one of a, b`,
 		`option "inputs": "x,x": want some of x, y`,
-		`option "oversampling": unknown, there are timeout, rate, kind, inputs`,
+		`option "oversampling": unknown, there are ohms, shunt, timeout, rate, kind, inputs`,
+		`option "ohms": "nan": want a number from 0 to 5`,
+		`option "shunt": "9": want a number from 0 to 5`,
+		`option "device": missing: want a name`,
 		`option "Rate": unknown, did you mean "rate"?`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -78,6 +78,32 @@ func (s *Settings) Int(key string, otherwise int, choices ...int) int {
 	return n
 }
 
+// Float returns a setting that must be a number from low to high, or otherwise if
+// it is not given.
+func (s *Settings) Float(key string, otherwise, low, high float64) float64 {
+	text, ok := s.get(key)
+	if !ok {
+		return otherwise
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(f >= low && f <= high) {
+		s.fail(key, text, fmt.Sprintf("a number from %g to %g", low, high))
+		return otherwise
+	}
+	return f
+}
+
+// Text returns a setting as it is, or "" if it is not given.
+func (s *Settings) Text(key string) string {
+	text, _ := s.get(key)
+	return text
+}
+
+// Missing notes that a setting must be given, and as what.
+func (s *Settings) Missing(key, want string) {
+	s.errs = append(s.errs, fmt.Errorf("option %q: missing: want %s", key, want))
+}
+
 // List returns a setting of comma-separated words, each one of choices and none
 // twice, or otherwise if it is not given.
 func (s *Settings) List(key string, otherwise []string, choices ...string) []string {

@@ -1,7 +1,7 @@
 // Package i2ctest has I2C buses for tests and for the bench.
 //
 //   - [Bus] is a bus in memory with emulated chips on it: [BME280], [ADS1115],
-//     [MCP9808], [LM75], or any [Chip].
+//     [INA226], [LM75], [MCP23017], [MCP9808], [SHT4x], or any [Chip].
 //   - [Recorder] wraps a bus and keeps its traffic; [Playback] gives recorded
 //     traffic back and fails when the traffic differs or is left over.
 //   - [Faulty] wraps a bus and injects faults, seeded.
