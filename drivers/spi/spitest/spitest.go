@@ -1,6 +1,7 @@
 // Package spitest has SPI connections for tests and for the bench.
 //
-//   - [Func] is a connection that a function answers.
+//   - [Func] is a connection that a function answers, such as that of an emulated
+//     chip, [MAX31865].
 //   - [Recorder] wraps a connection and keeps its traffic; [Playback] gives
 //     recorded traffic back and fails when the traffic differs or is left over.
 //   - [Faulty] wraps a connection and injects faults, seeded.
