@@ -46,7 +46,7 @@ func sink(c net.Conn) {
 	}
 	s := &Session{Conn: c, Version: connect.ProtocolVersion}
 	ack := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}}
-	ack.Properties.ReceiveMaximum = 65535
+	ack.Properties.ReceiveMaximum, ack.Properties.TopicAliasMaximum = 65535, 65535
 	if s.Send(&ack) != nil {
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -20,6 +19,9 @@ import (
 const (
 	PropEpoch    = "holdfast-epoch"
 	PropOffset   = "holdfast-offset"
+	PropIndex    = "holdfast-index"
+	PropQuality  = "quality"
+	PropUnit     = "unit"
 	PropEncoding = "content-encoding"
 )
 
@@ -39,14 +41,13 @@ func Permanent(code byte) bool {
 }
 
 type upstream struct {
-	o          Options
-	topic      template
-	batchTopic template
+	o Options
+	templates
 }
 
 // Connect implements hub.Upstream.
 func (u *upstream) Connect(ctx context.Context) (hub.Link, error) {
-	t, password, err := u.o.credentials()
+	t, password, err := u.o.Credentials.Read(u.o.ReadFile)
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +57,11 @@ func (u *upstream) Connect(ctx context.Context) (hub.Link, error) {
 		l.pack, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(128<<10))
 		if err != nil {
 			return nil, fmt.Errorf("compression: %w", err)
+		}
+	}
+	if !u.o.Form.stored() {
+		if l.readings, err = u.o.Readings(u.o.Form); err != nil {
+			return nil, fmt.Errorf("readings as %s: %w", u.o.Form.Payload, err)
 		}
 	}
 	l.conn, _, err = client.Dial(ctx, u.o.client(t, password))
@@ -68,30 +74,38 @@ func (u *upstream) Connect(ctx context.Context) (hub.Link, error) {
 
 // A link is one connection to the broker.
 type link struct {
-	u    *upstream
-	conn *client.Conn
-	pack *zstd.Encoder // nil without compression
-	arm  chan struct{} // a batch was begun
-	told chan struct{} // something is in bad
-	done chan struct{}
+	u        *upstream
+	conn     *client.Conn
+	pack     *zstd.Encoder // nil without compression
+	readings Readings      // nil when everything travels as stored
+	arm      chan struct{} // a batch was begun
+	told     chan struct{} // something is in over
+	done     chan struct{}
 
 	mu sync.Mutex
 
 	// queue is what the connection had no room for yet, in order. Its bound is
-	// the sender's window: each entry is a message that Send has accepted.
+	// the sender's window: each entry is a message that Send has accepted. first
+	// is true when made is the message of its first entry.
 	queue []publish
+	made  client.Message
+	first bool
 
-	// bad is to be settled by run, because who found out may be in Send. Its
+	// spread is the record whose messages are being handed over, one after the
+	// other; it comes before queue. nil: none.
+	spread *spread
+
+	// over is to be settled by run, because who found out may be in Send. Its
 	// bound is the sender's window too.
-	bad []rejected
+	over []settlement
 
 	filling      []part // the batch that is being filled
 	fillingBytes int
 	ended        bool // nothing is accepted any more
 
 	// Buffers for the message being made; the connection keeps nothing of it.
-	topic, props, payload []byte
-	entries               []batch.Entry
+	topic, props, payload, packed []byte
+	entries                       []batch.Entry
 }
 
 // A part is one record on its way.
@@ -100,12 +114,13 @@ type part struct {
 	settled func(error)
 }
 
-type rejected struct {
+// A settlement is what became of a record.
+type settlement struct {
 	part
 	err error
 }
 
-// A publish is one message on its way: one record, or a batch of them.
+// A publish is one entry of the queue: one record, or a batch of them.
 type publish []part
 
 // Send implements hub.Link.
@@ -117,11 +132,11 @@ func (l *link) Send(m *hub.Outgoing, settled func(error)) error {
 	}
 	p := part{m, settled}
 	if !l.u.o.Batch {
-		if len(l.queue) > 0 {
-			l.queue = append(l.queue, publish{p})
-			return nil
+		l.queue = append(l.queue, publish{p})
+		if len(l.queue) == 1 && l.spread == nil {
+			l.pumpLocked()
 		}
-		return l.first(l.publish(publish{p}), publish{p})
+		return nil
 	}
 	size := recordSize(m)
 	if len(l.filling) > 0 && l.fillingBytes+size > l.u.o.BatchBytes {
@@ -146,19 +161,6 @@ func recordSize(m *hub.Outgoing) int {
 	return len(r.Sender) + len(r.Topic) + len(r.Props) + len(r.Payload) + batch.Overhead
 }
 
-// first turns the outcome of a publish that nothing waits in front of into
-// Send's.
-func (l *link) first(err error, p publish) error {
-	switch {
-	case errors.Is(err, client.ErrWindow):
-		l.queue = append(l.queue, p)
-		return nil
-	case errors.Is(err, client.ErrInvalid):
-		return fmt.Errorf("%w: %w", hub.ErrRejected, err)
-	}
-	return err
-}
-
 // flush closes the batch. The caller holds mu.
 func (l *link) flush() {
 	if len(l.filling) == 0 {
@@ -177,108 +179,88 @@ func (l *link) pump() {
 }
 
 func (l *link) pumpLocked() {
-	for len(l.queue) > 0 {
+	for l.spread != nil || len(l.queue) > 0 {
+		if l.spread != nil {
+			if !l.pumpSpread() {
+				return
+			}
+			continue
+		}
 		p := l.queue[0]
-		err := l.publish(p)
+		if !l.first && l.open(p) {
+			l.next()
+			continue
+		}
+		if !l.first {
+			l.made, l.first = l.message(p), true
+		}
+		err := l.conn.TryPublish(&l.made, func(code byte, err error) { l.answered(p, code, err) })
 		switch {
 		case errors.Is(err, client.ErrWindow):
 			return // the next confirmation pumps again
 		case errors.Is(err, client.ErrInvalid):
-			l.queue = l.queue[1:]
+			l.next()
 			l.refused(p, err)
 		case err != nil:
 			return // run settles the queue when the connection has ended
 		default:
-			l.queue[0] = nil
-			l.queue = l.queue[1:]
+			l.next()
 		}
 	}
 	l.queue = nil
+}
+
+// next takes the first entry off the queue.
+func (l *link) next() {
+	l.queue[0] = nil
+	l.queue, l.first = l.queue[1:], false
+}
+
+// answered takes the broker's answer to a message that was not made of readings.
+func (l *link) answered(p publish, code byte, err error) {
+	if rejects(code, err) {
+		if len(p) > 1 {
+			l.mu.Lock()
+			l.refused(p, err)
+			l.pumpLocked()
+			l.mu.Unlock()
+			return
+		}
+		err = fmt.Errorf("%w: %w", hub.ErrRejected, err)
+	}
+	for i := range p {
+		p[i].settled(err)
+	}
+	l.pump()
+}
+
+// rejects reports whether an answer is final.
+func rejects(code byte, err error) bool {
+	var reason *client.ReasonError
+	return err != nil && errors.As(err, &reason) && reason.Op == "publish" && Permanent(code)
 }
 
 // refused deals with a message that can never be taken. One bad record must
 // not take its neighbours with it: each goes again alone. The caller holds mu.
 func (l *link) refused(p publish, err error) {
 	if len(p) == 1 {
-		l.bad = append(l.bad, rejected{p[0], fmt.Errorf("%w: %w", hub.ErrRejected, err)})
-		select {
-		case l.told <- struct{}{}:
-		default:
-		}
+		l.later(p[0], fmt.Errorf("%w: %w", hub.ErrRejected, err))
 		return
 	}
 	single := make([]publish, len(p))
 	for i := range p {
 		single[i] = p[i : i+1 : i+1]
 	}
-	l.queue = append(single, l.queue...)
+	l.queue, l.first = append(single, l.queue...), false
 }
 
-// publish hands p to the connection. The caller holds mu.
-func (l *link) publish(p publish) error {
-	m := l.message(p)
-	return l.conn.TryPublish(&m, func(code byte, err error) {
-		var reason *client.ReasonError
-		if err != nil && errors.As(err, &reason) && reason.Op == "publish" && Permanent(code) {
-			if len(p) > 1 {
-				l.mu.Lock()
-				l.refused(p, err)
-				l.pumpLocked()
-				l.mu.Unlock()
-				return
-			}
-			err = fmt.Errorf("%w: %w", hub.ErrRejected, err)
-		}
-		for i := range p {
-			p[i].settled(err)
-		}
-		l.pump()
-	})
-}
-
-// message makes the MQTT message of p in the link's buffers.
-func (l *link) message(p publish) client.Message {
-	o := &l.u.o
-	if o.Batch {
-		l.entries = l.entries[:0]
-		for i := range p {
-			l.entries = append(l.entries, batch.Of(p[i].m))
-		}
-		l.payload = batch.Append(l.payload[:0], p[0].m.Epoch, l.entries, l.pack)
-		clear(l.entries)
-		l.topic = l.u.batchTopic.append(l.topic[:0], o.Device, nil)
-		return client.Message{Topic: l.topic, Payload: l.payload, QoS: 1}
+// later has run settle a record. The caller holds mu.
+func (l *link) later(p part, err error) {
+	l.over = append(l.over, settlement{p, err})
+	select {
+	case l.told <- struct{}{}:
+	default:
 	}
-	r := &p[0].m.Record
-	l.topic = l.u.topic.append(l.topic[:0], o.Device, r)
-	m := client.Message{Topic: l.topic, Payload: r.Payload, QoS: 1, Retain: r.Retain && o.Retain}
-	if o.Version == client.Version311 {
-		return m
-	}
-	m.Expiry = l.remaining(r.Expires)
-	l.props = append(l.props[:0], r.Props...)
-	if l.pack != nil && len(r.Payload) >= 64 {
-		l.payload = l.pack.EncodeAll(r.Payload, l.payload[:0])
-		if gain := len(r.Payload) - len(l.payload); gain > len(PropEncoding)+len("zstd")+5 {
-			m.Payload = l.payload
-			l.props = client.AppendUserProperty(l.props, PropEncoding, "zstd")
-		}
-	}
-	if o.Identify {
-		l.props = client.AppendUserProperty(l.props, PropEpoch, strconv.FormatUint(p[0].m.Epoch, 10))
-		l.props = client.AppendUserProperty(l.props, PropOffset, strconv.FormatUint(p[0].m.Offset, 10))
-	}
-	m.Props = l.props
-	return m
-}
-
-// remaining returns the message expiry interval that is left (MQTT 5,
-// 3.3.2.3.3), at least a second: whether it is over was decided before.
-func (l *link) remaining(expires int64) time.Duration {
-	if expires == 0 {
-		return 0
-	}
-	return max(time.Second, time.UnixMicro(expires).Sub(l.u.o.Clock.Now()))
 }
 
 // run flushes batches in time, and settles what is left when the connection
@@ -300,7 +282,7 @@ func (l *link) run(timer clock.Timer) {
 			l.mu.Unlock()
 			continue
 		case <-l.told:
-			l.settleBad()
+			l.settleOver()
 			continue
 		case <-l.conn.Done():
 		}
@@ -309,9 +291,12 @@ func (l *link) run(timer clock.Timer) {
 	l.mu.Lock()
 	l.ended = true
 	left := append(l.queue, publish(l.filling))
-	l.queue, l.filling = nil, nil
+	if l.spread != nil { // with nothing in flight: an answer would have ended it
+		left = append([]publish{{l.spread.part}}, left...)
+	}
+	l.queue, l.filling, l.spread = nil, nil, nil
 	l.mu.Unlock()
-	l.settleBad()
+	l.settleOver()
 	err := l.conn.Err()
 	for _, p := range left {
 		for i := range p {
@@ -320,13 +305,13 @@ func (l *link) run(timer clock.Timer) {
 	}
 }
 
-func (l *link) settleBad() {
+func (l *link) settleOver() {
 	l.mu.Lock()
-	bad := l.bad
-	l.bad = nil
+	over := l.over
+	l.over = nil
 	l.mu.Unlock()
-	for _, b := range bad {
-		b.settled(b.err)
+	for _, s := range over {
+		s.settled(s.err)
 	}
 }
 

@@ -91,7 +91,7 @@ func TestWhatTravels(t *testing.T) {
 		want received
 	}{
 		{
-			"everything", mqtt.Options{Topic: "site 1/{device}/{sender}/{topic}", Identify: true, Retain: true},
+			"everything", mqtt.Options{Topic: "site 1/{gateway}/{sender}/{topic}", Identify: true, Retain: true},
 			hub.Record{
 				Sender: []byte("line/1+%"), Topic: []byte("a/b"), Payload: []byte("21.5"), Retain: true,
 				Props: client.AppendUserProperty(nil, "unit", "°C"), Expires: clocktest.Epoch.Add(90 * time.Second).UnixMicro(),
@@ -300,14 +300,14 @@ func TestTLSFromFiles(t *testing.T) {
 	if err := send(t, connect(t, up), &hub.Outgoing{Record: hub.Record{Topic: []byte("t")}}); err != nil {
 		t.Error(err)
 	}
-	o.CAFile = ""
+	o.Credentials.CAFile = ""
 	if up, err = mqtt.New(o); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := up.Connect(testContext(t)); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("an unknown authority: %v", err)
 	}
-	o.CAFile = "missing.pem"
+	o.Credentials.CAFile = "missing.pem"
 	if up, err = mqtt.New(o); err != nil {
 		t.Fatal(err)
 	}
@@ -349,6 +349,24 @@ func TestSettingsAreChecked(t *testing.T) {
 		`"identify": MQTT 3.1.1`:                    {"url": "mqtt://x", "version": "3.1.1", "identify": true},
 		`"compress": MQTT 3.1.1`:                    {"url": "mqtt://x", "version": "3.1.1", "compress": "zstd"},
 		`"topic": "{name}" is not one of`:           {"url": "mqtt://x", "topic": "a/{name}"},
+		`; this gateway is {gateway}`:               {"url": "mqtt://x", "topic": "a/{device}"},
+		`"payload": "jsn" is not one of stored, js`: {"url": "mqtt://x", "payload": "jsn"},
+		`"per_reading": what is sent as stored`:     {"url": "mqtt://x", "per_reading": true},
+		`"times": what is sent as stored has none`:  {"url": "mqtt://x", "times": "ms"},
+		`"paths": what is sent as stored has none`:  {"url": "mqtt://x", "paths": []any{map[string]any{"match": "a/*", "path": "x"}}},
+		`"times": protobuf has its own`:             {"url": "mqtt://x", "payload": "protobuf", "times": "ms"},
+		`"fields": protobuf has its own`:            {"url": "mqtt://x", "payload": "protobuf", "fields": map[string]any{"value": "v"}},
+		`"fields": unknown key "valeu", did you`:    {"url": "mqtt://x", "payload": "json", "fields": map[string]any{"valeu": "v"}},
+		`"fields": "value" cannot be left out`:      {"url": "mqtt://x", "payload": "json", "fields": map[string]any{"value": ""}},
+		`"fields": "tag" and "value" have the same`: {"url": "mqtt://x", "payload": "json", "fields": map[string]any{"value": "tag"}},
+		`"paths": match "press": want device/tag`:   {"url": "mqtt://x", "payload": "json", "paths": []any{map[string]any{"match": "press", "path": "x"}}},
+		`"paths": path "a//b": want levels`:         {"url": "mqtt://x", "payload": "json", "paths": []any{map[string]any{"match": "a/*", "path": "a//b"}}},
+		`"reading_topic": "{tag}" is not one of`:    {"url": "mqtt://x", "payload": "json", "reading_topic": "{tag}"},
+		`"reading_topic": what is sent as stored`:   {"url": "mqtt://x", "reading_topic": "{device}"},
+		`"annotate": only messages with "per_read`:  {"url": "mqtt://x", "payload": "json", "annotate": true},
+		`"annotate": MQTT 3.1.1 has no properties`:  {"url": "mqtt://x", "payload": "json", "per_reading": true, "annotate": true, "version": "3.1.1"},
+		`"batch": frames hold messages as stored`:   {"url": "mqtt://x", "payload": "cbor", "batch": true},
+		`"topic_aliases": must be a whole number`:   {"url": "mqtt://x", "topic_aliases": 70000},
 		`"topic": braces`:                           {"url": "mqtt://x", "topic": "a/{topic"},
 		`"topic": "a/#" holds a wildcard`:           {"url": "mqtt://x", "topic": "a/#"},
 		`"batch_topic": "{topic}" is not one of`:    {"url": "mqtt://x", "batch_topic": "{topic}"},
@@ -360,7 +378,24 @@ func TestSettingsAreChecked(t *testing.T) {
 			t.Errorf("%v\ngives %v\nwant  %s", s, err, want)
 		}
 	}
-	if _, err := mqtt.Parse("up", map[string]any{"url": "mqtt://x", "version": "3.1.1", "batch": true, "compress": "zstd"}, mqtt.Env{}); err != nil {
+	for _, s := range []map[string]any{
+		{"url": "mqtt://x", "version": "3.1.1", "batch": true, "compress": "zstd"},
+		{"url": "mqtt://x", "version": "3.1.1", "payload": "protobuf", "per_reading": true},
+		{
+			"url": "mqtt://x", "payload": "json", "per_reading": true, "annotate": true, "compress": "zstd", "times": "rfc3339", "qualities": "code",
+			"reading_topic": "{enterprise}/{path[1:]}/{class|none}/{unit|1}/{gateway}/{device}/{tag}", "topic": "{gateway}/{topic[1:]}",
+			"fields": map[string]any{"value": "v", "seq": "", "path": "path"}, "paths": []any{map[string]any{"match": "press*/*", "path": "acme/site 1"}},
+		},
+	} {
+		if _, err := mqtt.Parse("up", s, mqtt.Env{}); err != nil {
+			t.Error(err)
+		}
+	}
+	o, err := mqtt.Parse("up", map[string]any{"url": "mqtt://x", "payload": "json"}, mqtt.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mqtt.New(o); err == nil || !strings.Contains(err.Error(), "nothing here writes readings") {
 		t.Error(err)
 	}
 }

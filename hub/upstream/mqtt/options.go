@@ -2,16 +2,17 @@ package mqtt
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"holdfast/drivers/clock"
 	"holdfast/hub"
 	"holdfast/hub/client"
+	"holdfast/hub/upstream/internal/credentials"
 	"holdfast/hub/upstream/internal/settings"
 )
 
@@ -22,21 +23,25 @@ type Options struct {
 	Version     byte   // client.Version311 or client.Version5; 0 means Version5
 	ClientID    string // settings default to the device's name and the upstream's, with a "/" between
 	Username    string
-	Password    string
 	KeepSession bool // keep a session at the broker, which nothing here needs
 
-	// PEM files; they are read anew for each connection, so a renewed
-	// certificate needs no restart. PasswordFile likewise; its last newline is cut.
-	CAFile, CertFile, KeyFile, PasswordFile string
-	ServerName                              string // in the broker's certificate, when not the host in URL
+	// Credentials are files and texts to prove oneself with.
+	Credentials credentials.Options
 
-	// Topic makes the topic of a publish from a record's. {topic}, {sender} and
-	// {device} are replaced; "/", "+", "#" and "%" in the latter two are
-	// percent-encoded, so that each stays one level. Default "{topic}".
+	// Topic makes the topic of what travels as stored. Names: topic, sender,
+	// gateway. Default "{topic}".
 	Topic string
+
+	// Form is how readings are written. ReadingTopic makes their topics. Names:
+	// those of Topic, device, path and its levels, and tag, unit and class when
+	// each reading is a message. Default "{path}/{device}", then with "/{tag}".
+	Form         Form
+	ReadingTopic string
 
 	Retain   bool // whether the retain flag goes along as published; otherwise it is off
 	Identify bool // whether holdfast-epoch and holdfast-offset go along (MQTT 5)
+	Annotate bool // whether quality and unit of a reading go along as user properties (MQTT 5)
+	Aliases  int  // topics that may be sent as aliases (MQTT 5); the broker may allow fewer
 
 	Compress bool // zstd, where it makes a payload smaller; needs MQTT 5 or Batch
 
@@ -44,7 +49,7 @@ type Options struct {
 	// has BatchRecords records or BatchBytes bytes, or BatchDelay after its first
 	// record. A single record larger than BatchBytes travels alone.
 	Batch        bool
-	BatchTopic   string // {device} is replaced; default "holdfast/{device}/batch"
+	BatchTopic   string // {gateway} is replaced; default "holdfast/{gateway}/batch"
 	BatchRecords int    // default 500
 	BatchBytes   int    // before compression; default 64 KiB
 	BatchDelay   time.Duration
@@ -58,11 +63,18 @@ type Options struct {
 
 // Env is what an upstream needs from the program.
 type Env struct {
-	Device   string                            // this device's name
+	Device   string                            // this gateway's name
 	ReadFile func(name string) ([]byte, error) // os.ReadFile; nil: no files can be used
 	Clock    clock.Clock                       // nil: the real one
 	Log      *slog.Logger                      // nil: silent
+
+	// Readings makes what writes readings in a form, for each link anew; nil:
+	// nothing here can.
+	Readings func(Form) (Readings, error)
 }
+
+// defaultAliases is how many topics settings allow to be sent as aliases.
+const defaultAliases = 256
 
 // Parse reads the settings of the upstream with the given name. It does no I/O.
 // The error joins everything that is wrong.
@@ -72,14 +84,10 @@ func Parse(name string, table map[string]any, env Env) (Options, error) {
 		URL:          r.String("url", ""),
 		ClientID:     r.String("client_id", strings.TrimPrefix(env.Device+"/"+name, "/")),
 		Username:     r.String("username", ""),
-		Password:     r.String("password", ""),
-		PasswordFile: r.String("password_file", ""),
 		KeepSession:  !r.Bool("clean_start", true),
-		CAFile:       r.String("ca", ""),
-		CertFile:     r.String("certificate", ""),
-		KeyFile:      r.String("key", ""),
-		ServerName:   r.String("server_name", ""),
 		Topic:        r.String("topic", ""),
+		ReadingTopic: r.String("reading_topic", ""),
+		Annotate:     r.Bool("annotate", false),
 		Retain:       r.Bool("retain", true),
 		Compress:     r.Choice("compress", "none", "none", "zstd") == "zstd",
 		Batch:        r.Bool("batch", false),
@@ -92,11 +100,33 @@ func Parse(name string, table map[string]any, env Env) (Options, error) {
 		Window:       r.Int("window", 0, 1, client.MaxWindow),
 		Env:          env,
 	}
+	o.Credentials = credentials.Options{
+		Password:     r.String("password", ""),
+		PasswordFile: r.String("password_file", ""),
+		CAFile:       r.String("ca", ""),
+		CertFile:     r.String("certificate", ""),
+		KeyFile:      r.String("key", ""),
+		ServerName:   r.String("server_name", ""),
+	}
+	o.Form = Form{
+		Payload:    r.Choice("payload", Stored, Stored, "json", "cbor", "protobuf"),
+		PerReading: r.Bool("per_reading", false),
+		Times:      r.Choice("times", "us", "us", "ms", "s", "rfc3339"),
+		Qualities:  r.Choice("qualities", "name", "name", "code"),
+		Fields:     r.Texts("fields", Fields()...),
+	}
+	for _, t := range r.TextTables("paths", "match", "path") {
+		o.Form.Paths = append(o.Form.Paths, PathRule{Match: t["match"], Path: t["path"]})
+	}
+	if v, ok := table["payload"]; ok && v != any(o.Form.Payload) { // told already; what goes with it is not told again
+		o.Form, o.ReadingTopic, o.Annotate = Form{}, "", false
+	}
 	o.Version = client.Version5
 	if r.Choice("version", "5", "5", "3.1.1") == "3.1.1" {
 		o.Version = client.Version311
 	}
 	o.Identify = r.Bool("identify", o.Version == client.Version5)
+	o.Aliases = r.Int("topic_aliases", defaultAliases, 0, 65535)
 	return o, errors.Join(r.Err(), o.check())
 }
 
@@ -114,23 +144,47 @@ func (o *Options) check() error {
 		errs = append(errs, fmt.Errorf(`"url": %w`, err))
 	}
 	v5 := o.Version != client.Version311
-	add(o.Password != "" && o.PasswordFile != "", `"password_file": there is a password already`)
-	add((o.CertFile == "") != (o.KeyFile == ""), `"certificate" and "key" go together`)
+	errs = append(errs, o.Credentials.Check(), o.Form.check())
 	add(o.Identify && !v5, `"identify": MQTT 3.1.1 has no properties to carry epoch and offset`)
 	add(o.Compress && !v5 && !o.Batch, `"compress": MQTT 3.1.1 has no property to say so; use batch`)
-	if err := checkTemplate(o.Topic, "topic", "sender", "device"); err != nil {
-		errs = append(errs, fmt.Errorf(`"topic": %w`, err))
+	add(o.Annotate && !v5, `"annotate": MQTT 3.1.1 has no properties to carry quality and unit`)
+	add(o.Annotate && !o.Form.PerReading, `"annotate": only messages with "per_reading" have one quality and unit`)
+	add(o.ReadingTopic != "" && o.Form.stored(), `"reading_topic": what is sent as stored goes by "topic"; choose a "payload"`)
+	add(o.Batch && !o.Form.stored(), `"batch": frames hold messages as stored, not as %s`, o.Form.Payload)
+	_, err := o.templates()
+	return errors.Join(append(errs, err)...)
+}
+
+// templates are those of all kinds of message.
+type templates struct{ topic, reading, batch template }
+
+// templates reads the templates, with their defaults.
+func (o *Options) templates() (t templates, err error) {
+	var errs []error
+	parse := func(key, s, def string, names ...[]string) template {
+		if s == "" {
+			s = def
+		}
+		t, err := parseTemplate(s, slices.Concat(names...)...)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%q: %w", key, err))
+		}
+		return t
 	}
-	if err := checkTemplate(o.BatchTopic, "device"); err != nil {
-		errs = append(errs, fmt.Errorf(`"batch_topic": %w`, err))
+	t.topic = parse("topic", o.Topic, "{topic}", recordNames, gatewayNames)
+	t.batch = parse("batch_topic", o.BatchTopic, "holdfast/{gateway}/batch", gatewayNames)
+	if o.Form.PerReading {
+		t.reading = parse("reading_topic", o.ReadingTopic, "{path}/{device}/{tag}", recordNames, gatewayNames, deviceNames, tagNames)
+	} else {
+		t.reading = parse("reading_topic", o.ReadingTopic, "{path}/{device}", recordNames, gatewayNames, deviceNames)
 	}
-	return errors.Join(errs...)
+	return t, errors.Join(errs...)
 }
 
 func (o *Options) client(t *tls.Config, password []byte) client.Options {
 	return client.Options{
 		URL: o.URL, TLS: t, Version: o.Version, ClientID: o.ClientID, Username: o.Username, Password: password,
-		KeepSession: o.KeepSession, Bound: o.Bound, KeepAlive: o.KeepAlive, Window: o.Window, Clock: o.Clock, Log: o.Log,
+		KeepSession: o.KeepSession, Bound: o.Bound, KeepAlive: o.KeepAlive, Window: o.Window, Aliases: o.Aliases, Clock: o.Clock, Log: o.Log,
 	}
 }
 
@@ -139,20 +193,11 @@ func New(o Options) (hub.Upstream, error) {
 	if o.Version == 0 {
 		o.Version = client.Version5
 	}
-	if o.Topic == "" {
-		o.Topic = "{topic}"
-	}
-	if o.BatchTopic == "" {
-		o.BatchTopic = "holdfast/{device}/batch"
-	}
 	if o.BatchRecords == 0 {
 		o.BatchRecords = 500
 	}
 	if o.BatchBytes == 0 {
 		o.BatchBytes = 64 << 10
-	}
-	if o.ReadFile == nil {
-		o.ReadFile = func(string) ([]byte, error) { return nil, errors.New("files cannot be read here") }
 	}
 	if o.Clock == nil {
 		o.Clock = clock.NewReal()
@@ -160,44 +205,16 @@ func New(o Options) (hub.Upstream, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("mqtt upstream: %w", err)
 	}
-	return &upstream{o: o, topic: parseTemplate(o.Topic), batchTopic: parseTemplate(o.BatchTopic)}, nil
-}
-
-// credentials reads the files.
-func (o *Options) credentials() (t *tls.Config, password []byte, err error) {
-	password = []byte(o.Password)
-	if o.PasswordFile != "" {
-		b, err := o.ReadFile(o.PasswordFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("password: %w", err)
-		}
-		password = []byte(strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"))
+	u := &upstream{o: o}
+	u.templates, _ = o.templates() // checked
+	if o.Form.stored() {
+		return u, nil
 	}
-	t = &tls.Config{ServerName: o.ServerName}
-	if o.CAFile != "" {
-		b, err := o.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("authority: %w", err)
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(b) {
-			return nil, nil, fmt.Errorf("authority: %q holds no certificate", o.CAFile)
-		}
+	if o.Readings == nil {
+		return nil, errors.New("mqtt upstream: nothing here writes readings")
 	}
-	if o.CertFile != "" {
-		cert, err := o.ReadFile(o.CertFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("certificate: %w", err)
-		}
-		key, err := o.ReadFile(o.KeyFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("key: %w", err)
-		}
-		pair, err := tls.X509KeyPair(cert, key)
-		if err != nil {
-			return nil, nil, fmt.Errorf("certificate %q: %w", o.CertFile, err)
-		}
-		t.Certificates = []tls.Certificate{pair}
+	if _, err := o.Readings(o.Form); err != nil {
+		return nil, fmt.Errorf("mqtt upstream: readings as %s: %w", o.Form.Payload, err)
 	}
-	return t, password, nil
+	return u, nil
 }

@@ -5,6 +5,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,6 +66,69 @@ func (r *Reader) Strings(key string) (list []string) {
 	if !ok {
 		r.fail(key, "must be a list of strings, not %v", v)
 		return nil
+	}
+	return list
+}
+
+// Texts returns a table of strings whose keys are among known, nil when the key
+// is not there.
+func (r *Reader) Texts(key string, known ...string) map[string]string {
+	v, ok := r.get(key)
+	if !ok {
+		return nil
+	}
+	t, ok := v.(map[string]any)
+	if !ok {
+		r.fail(key, "must be a table, not %v", v)
+		return nil
+	}
+	return r.texts(key, t, known)
+}
+
+func (r *Reader) texts(key string, t map[string]any, known []string) map[string]string {
+	texts := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(t)) {
+		s, ok := t[name].(string)
+		switch {
+		case !slices.Contains(known, name):
+			r.fail(key, "%v", UnknownKey(name, known))
+		case !ok:
+			r.fail(key, "%q must be a string, not %v", name, t[name])
+		default:
+			texts[name] = s
+		}
+	}
+	return texts
+}
+
+// TextTables returns a list of tables of strings, each with exactly the keys
+// that are named; nil when the key is not there.
+func (r *Reader) TextTables(key string, names ...string) (list []map[string]string) {
+	v, ok := r.get(key)
+	if !ok {
+		return nil
+	}
+	tables, ok := v.([]map[string]any)
+	if l, isAny := v.([]any); isAny {
+		ok = true
+		for _, e := range l {
+			t, isTable := e.(map[string]any)
+			ok = ok && isTable
+			tables = append(tables, t)
+		}
+	}
+	if !ok {
+		r.fail(key, "must be a list of tables, not %v", v)
+		return nil
+	}
+	for _, t := range tables {
+		texts := r.texts(key, t, names)
+		for _, name := range names {
+			if _, there := t[name]; !there {
+				r.fail(key, "an entry has no %q", name)
+			}
+		}
+		list = append(list, texts)
 	}
 	return list
 }

@@ -59,3 +59,46 @@ func TestBad(t *testing.T) {
 		t.Error("suggests something far away: ", lines[8])
 	}
 }
+
+func TestTables(t *testing.T) {
+	r := New(map[string]any{
+		"fields": map[string]any{"value": "v"},
+		"paths":  []any{map[string]any{"match": "a/*", "path": "x"}, map[string]any{"match": "b/*", "path": "y"}},
+		"plain":  []map[string]any{{"match": "c", "path": "z"}},
+	})
+	if f := r.Texts("fields", "value", "time"); len(f) != 1 || f["value"] != "v" {
+		t.Error(f)
+	}
+	if l := r.TextTables("paths", "match", "path"); len(l) != 2 || l[0]["match"] != "a/*" || l[1]["path"] != "y" {
+		t.Error(l)
+	}
+	if l := r.TextTables("plain", "match", "path"); len(l) != 1 || l[0]["path"] != "z" {
+		t.Error(l)
+	}
+	if r.Texts("absent") != nil || r.TextTables("absent2") != nil {
+		t.Error("defaults")
+	}
+	if err := r.Err(); err != nil {
+		t.Error(err)
+	}
+
+	r = New(map[string]any{
+		"fields": map[string]any{"valeu": "v", "time": 5}, "flat": "x", "paths": []any{map[string]any{"path": "x", "mach": "y"}}, "odd": []any{1},
+	})
+	r.Texts("fields", "value", "time")
+	r.Texts("flat")
+	r.TextTables("paths", "match", "path")
+	r.TextTables("odd")
+	err := r.Err()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		`"fields": unknown key "valeu", did you mean "value"?`, `"fields": "time" must be a string, not 5`, `"flat": must be a table`,
+		`"paths": unknown key "mach", did you mean "match"?`, `"paths": an entry has no "match"`, `"odd": must be a list of tables`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nlacks %s", err, want)
+		}
+	}
+}
