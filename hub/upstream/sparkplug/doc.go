@@ -14,7 +14,8 @@
 //
 // What the gateway knows of datatypes and units comes from the configuration
 // ([Means.Devices]), so that births are complete from the start. What is not
-// configured is learned from records. Values keep their OPC UA status code in the
+// configured is learned from records. A tag of 32 bits without sign is told as
+// UInt64, because implementations disagree about UInt32. Values keep their OPC UA status code in the
 // property opcuaStatus beside the specification's Quality.
 //
 // A value is flagged historical when it was received before this session began,

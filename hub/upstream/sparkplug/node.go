@@ -121,7 +121,7 @@ func (n *node) configure(list []Device) error {
 				return fmt.Errorf("device %q: %w", c.Name, err)
 			}
 			if t.Datatype.Scalar() && !m.configured {
-				m.datatype = t.Datatype.Join(m.value)
+				m.datatype = agreed(t.Datatype).Join(m.value)
 			}
 			m.unit, m.readOnly, m.configured = t.Unit, !t.Writable, true
 			listed[m] = true
@@ -144,6 +144,16 @@ func (n *node) configure(list []Device) error {
 		return true
 	})
 	return nil
+}
+
+// agreed returns the datatype that is told for a configured one. For UInt32 the
+// specification has int_value and Eclipse Tahu's implementations long_value, and
+// some read only their own; everybody reads UInt64.
+func agreed(d payload.Datatype) payload.Datatype {
+	if d == payload.UInt32 {
+		return payload.UInt64
+	}
+	return d
 }
 
 // forget takes a metric's part out of the device's counts.

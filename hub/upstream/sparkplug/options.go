@@ -39,6 +39,7 @@ type Options struct {
 	Credentials credentials.Options
 
 	NoAliases     bool          // names in data messages instead of aliases
+	Datatypes     bool          // in data messages too, for hosts that do not remember births; the specification says they should not be there
 	MaxMessage    int           // bytes above which a data message is split; default 128 KiB
 	MaxMetrics    int           // that may be known; default 100,000. Overflow rule: a record with a further one is refused
 	DeviceTimeout time.Duration // a device that nothing came from for so long is dead; 0 = never
@@ -106,6 +107,7 @@ func Parse(name string, table map[string]any, means Means) (Options, error) {
 			ServerName:   r.String("server_name", ""),
 		},
 		NoAliases:      !r.Bool("aliases", true),
+		Datatypes:      r.Bool("datatypes", false),
 		MaxMessage:     r.Size("max_message", 0, 1<<10, 16<<20),
 		MaxMetrics:     r.Int("max_metrics", 0, 1, 10_000_000),
 		DeviceTimeout:  r.Duration("device_timeout", 0, time.Second, 24*365*time.Hour),

@@ -189,6 +189,9 @@ func (s *session) wire(e *entry) payload.Metric {
 	} else {
 		w.Alias, w.HasAlias = m.alias, true
 	}
+	if s.o.Datatypes {
+		w.Datatype = m.shown()
+	}
 	// learn has made the datatype fit, so that there is no error; a value without
 	// a member is null (tck-id-operational-behavior-data-publish-dbirth-values).
 	w.Scalar, _ = payload.Encode(m.shown(), e.value)

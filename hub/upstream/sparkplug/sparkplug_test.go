@@ -352,11 +352,19 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
+func TestDatatypesInData(t *testing.T) {
+	r, _, e := open(t, sparkplug.Options{Datatypes: true})
+	e.send("saw", reading("speed", payload.IntValue(1)))
+	if m := r.awaitCount("DDATA", 1); m.p.Metrics[0].Datatype != payload.Int64 {
+		t.Errorf("%+v", m.p)
+	}
+}
+
 func TestParse(t *testing.T) {
 	means := sparkplug.Means{Device: "gw7"}
 	o, err := sparkplug.Parse("scada", map[string]any{
 		"url": "mqtt://a", "servers": []any{"mqtts://b", "mqtt://c"}, "group": "Plant 1", "primary_host": "ignition", "host_wait": "5s",
-		"version": "5", "username": "u", "password": "p", "aliases": false, "max_message": "64KiB", "max_metrics": 500,
+		"version": "5", "username": "u", "password": "p", "aliases": false, "datatypes": true, "max_message": "64KiB", "max_metrics": 500,
 		"device_timeout": "1h", "commands": true, "command_expires": "30s", "bound": "5s", "keep_alive": "30s",
 	}, means)
 	if err != nil {
@@ -364,7 +372,7 @@ func TestParse(t *testing.T) {
 	}
 	want := sparkplug.Options{
 		URL: "mqtt://a", Servers: []string{"mqtts://b", "mqtt://c"}, Group: "Plant 1", Node: "gw7", PrimaryHost: "ignition", HostWait: 5 * time.Second,
-		HostGrace: 2 * time.Second, Version: client.Version5, ClientID: "gw7/scada", Username: "u", NoAliases: true, MaxMessage: 64 << 10, MaxMetrics: 500,
+		HostGrace: 2 * time.Second, Version: client.Version5, ClientID: "gw7/scada", Username: "u", NoAliases: true, Datatypes: true, MaxMessage: 64 << 10, MaxMetrics: 500,
 		DeviceTimeout: time.Hour, Commands: true, CommandExpires: 30 * time.Second, Bound: 5 * time.Second, KeepAlive: 30 * time.Second, Means: means,
 	}
 	want.Credentials.Password = "p"
