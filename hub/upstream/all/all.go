@@ -3,15 +3,30 @@ package all
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 
+	"holdfast/drivers/clock"
 	"holdfast/hub"
 	"holdfast/hub/upstream/mqtt"
+	"holdfast/hub/upstream/sparkplug"
 )
 
 // Env is what upstreams need from the program.
-type Env = mqtt.Env
+type Env struct {
+	Device   string                            // this gateway's name
+	ReadFile func(name string) ([]byte, error) // os.ReadFile; nil: no files can be used
+	Clock    clock.Clock                       // nil: the real one
+	Log      *slog.Logger                      // nil: silent
+
+	// Readings is mqtt.Env's.
+	Readings func(mqtt.Form) (mqtt.Readings, error)
+
+	// Sparkplug returns what the edge node of the upstream with that name needs,
+	// the fields above aside. nil: there can be no edge node.
+	Sparkplug func(name string) sparkplug.Means
+}
 
 // maker makes an upstream of one type; with check it only looks at the settings.
 type maker func(name string, settings map[string]any, env Env, check bool) (hub.Upstream, error)
@@ -19,7 +34,8 @@ type maker func(name string, settings map[string]any, env Env, check bool) (hub.
 // table has one line for each type.
 func table() map[string]maker {
 	return map[string]maker{
-		"mqtt": makeMQTT,
+		"mqtt":      makeMQTT,
+		"sparkplug": makeSparkplug,
 	}
 }
 
@@ -48,9 +64,26 @@ func build(kind, name string, settings map[string]any, env Env, check bool) (hub
 }
 
 func makeMQTT(name string, settings map[string]any, env Env, check bool) (hub.Upstream, error) {
-	o, err := mqtt.Parse(name, settings, env)
+	o, err := mqtt.Parse(name, settings, mqtt.Env{Device: env.Device, ReadFile: env.ReadFile, Clock: env.Clock, Log: env.Log, Readings: env.Readings})
 	if err != nil || check {
 		return nil, err
 	}
 	return mqtt.New(o)
+}
+
+func makeSparkplug(name string, settings map[string]any, env Env, check bool) (hub.Upstream, error) {
+	var means sparkplug.Means
+	if env.Sparkplug != nil {
+		means = env.Sparkplug(name)
+	}
+	means.Device, means.ReadFile, means.Clock, means.Log = env.Device, env.ReadFile, env.Clock, env.Log
+	o, err := sparkplug.Parse(name, settings, means)
+	if err != nil || check {
+		return nil, err
+	}
+	up, err := sparkplug.New(o)
+	if err != nil {
+		return nil, err // not up: a nil pointer is not a nil interface
+	}
+	return up, nil
 }
