@@ -17,7 +17,7 @@ func (s *subscription) process(ctx context.Context, c *conn, n *wire.Notificatio
 	s.values(ctx, c, n.Changes)
 	for i := range n.Events {
 		e := &n.Events[i]
-		if e.Handle == modelHandle {
+		if e.Handle == s.modelHandle() {
 			s.recheck.Store(true)
 		} else if it := s.item(e.Handle); it != nil && it.kind != aValue {
 			s.event(ctx, c, it, e.Fields)

@@ -14,8 +14,8 @@ import (
 )
 
 // modelHandle is the client handle of the item that tells of changes of the
-// address space.
-const modelHandle = math.MaxUint32
+// address space: the one after those of the tags. (Servers take 2^32-1 for none.)
+func (s *subscription) modelHandle() uint32 { return uint32(len(s.items)) }
 
 // create makes the subscription and its items on a server that has neither.
 // why is what may be missing before the first values, if there were values
@@ -301,7 +301,7 @@ func (s *subscription) monitorModel(ctx context.Context, c *conn) {
 		ItemToMonitor:  attribute(wire.Num(0, id.Server), ua.AttributeIDEventNotifier),
 		MonitoringMode: ua.MonitoringModeReporting,
 		RequestedParameters: &ua.MonitoringParameters{
-			ClientHandle: modelHandle, QueueSize: 10, DiscardOldest: true, Filter: ua.NewExtensionObject(filter),
+			ClientHandle: s.modelHandle(), QueueSize: 10, DiscardOldest: true, Filter: ua.NewExtensionObject(filter),
 		},
 	}
 	var res wire.CreatedItems

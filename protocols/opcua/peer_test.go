@@ -36,7 +36,6 @@ const patience = 60 * time.Second
 
 // A peer is a node-opcua server in a process of its own.
 type peer struct {
-	t    testing.TB
 	args map[string]any
 	port int
 	cert []byte // DER
@@ -47,11 +46,47 @@ type peer struct {
 	out *bufio.Scanner
 }
 
+var (
+	sharing sync.Mutex
+	common  *peer
+)
+
+// sharedPeer returns the one server of all tests that leave it as they found it.
+func sharedPeer(t testing.TB) *peer {
+	t.Helper()
+	sharing.Lock()
+	defer sharing.Unlock()
+	if common == nil {
+		dir, err := os.MkdirTemp("", "opcua")
+		if err != nil {
+			t.Fatal(err)
+		}
+		common = newPeer(t, dir, nil)
+	}
+	return common
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if common != nil {
+		common.kill()
+		os.RemoveAll(common.args["root"].(string))
+	}
+	os.Exit(code)
+}
+
 const serverURI = "urn:holdfast:test:server"
 
 // startPeer starts a server that is stopped when the test ends. args overwrite
 // the server's own; see testdata/node/server.js.
 func startPeer(t testing.TB, args map[string]any) *peer {
+	t.Helper()
+	p := newPeer(t, t.TempDir(), args)
+	t.Cleanup(p.kill)
+	return p
+}
+
+func newPeer(t testing.TB, dir string, args map[string]any) *peer {
 	t.Helper()
 	if _, err := os.Stat("testdata/node/node_modules/node-opcua"); err != nil {
 		if os.Getenv("HOLDFAST_REQUIRE_PEERS") != "" {
@@ -59,7 +94,6 @@ func startPeer(t testing.TB, args map[string]any) *peer {
 		}
 		t.Skip("node-opcua is missing: run hil/setup.sh")
 	}
-	dir := t.TempDir()
 	key := newKey(t)
 	der := newCert(t, key, certOptions{uri: serverURI})
 	writePEM(t, filepath.Join(dir, "cert.pem"), "CERTIFICATE", der)
@@ -68,15 +102,14 @@ func startPeer(t testing.TB, args map[string]any) *peer {
 		t.Fatal(err)
 	}
 	writePEM(t, filepath.Join(dir, "key.pem"), "PRIVATE KEY", raw)
-	p := &peer{t: t, port: freePort(t), cert: der, args: map[string]any{
+	p := &peer{port: freePort(t), cert: der, args: map[string]any{
 		"root": dir, "certificate": filepath.Join(dir, "cert.pem"), "key": filepath.Join(dir, "key.pem"), "uri": serverURI,
 	}}
 	p.args["port"] = p.port
 	for k, v := range args {
 		p.args[k] = v
 	}
-	p.start()
-	t.Cleanup(p.kill)
+	p.start(t)
 	return p
 }
 
@@ -89,30 +122,30 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func (p *peer) start() {
-	p.t.Helper()
+func (p *peer) start(t testing.TB) {
+	t.Helper()
 	args, _ := json.Marshal(p.args)
 	cmd := exec.Command("node", "server.js", string(args))
 	cmd.Dir = "testdata/node"
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	var noise strings.Builder
 	cmd.Stderr = &noise
 	if err := cmd.Start(); err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	p.cmd, p.in, p.out = cmd, in, bufio.NewScanner(out)
 	p.out.Buffer(nil, 1<<20)
 	if got := p.line(); got != "ready" {
 		cmd.Process.Kill()
 		cmd.Wait()
-		p.t.Fatalf("the server says %q and:\n%s", got, noise.String())
+		t.Fatalf("the server says %q and:\n%s", got, noise.String())
 	}
 }
 
@@ -127,29 +160,29 @@ func (p *peer) line() string {
 }
 
 // tell gives the server a command and returns its answer.
-func (p *peer) tell(command map[string]any) string {
-	p.t.Helper()
+func (p *peer) tell(t testing.TB, command map[string]any) string {
+	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	line, _ := json.Marshal(command)
 	if _, err := p.in.Write(append(line, '\n')); err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return p.line()
 }
 
-func (p *peer) set(node string, value any) {
-	p.t.Helper()
-	if got := p.tell(map[string]any{"do": "set", "node": node, "value": value}); got != "ok" {
-		p.t.Fatalf("set %s: %q", node, got)
+func (p *peer) set(t testing.TB, node string, value any) {
+	t.Helper()
+	if got := p.tell(t, map[string]any{"do": "set", "node": node, "value": value}); got != "ok" {
+		t.Fatalf("set %s: %q", node, got)
 	}
 }
 
-func (p *peer) count() int {
-	p.t.Helper()
-	n, err := strconv.Atoi(p.tell(map[string]any{"do": "count"}))
+func (p *peer) count(t testing.TB) int {
+	t.Helper()
+	n, err := strconv.Atoi(p.tell(t, map[string]any{"do": "count"}))
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return n
 }
@@ -166,11 +199,11 @@ func (p *peer) kill() {
 func (p *peer) addr() string { return fmt.Sprintf("127.0.0.1:%d", p.port) }
 
 // link puts a link that can be broken in front of the server.
-func (p *peer) link() *fault.Link {
-	p.t.Helper()
+func (p *peer) link(t testing.TB) *fault.Link {
+	t.Helper()
 	l, err := fault.Open(fault.Options{Target: p.addr()})
 	if err != nil {
-		p.t.Fatal(err)
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -178,7 +211,7 @@ func (p *peer) link() *fault.Link {
 		defer close(done)
 		l.Run(ctx)
 	}()
-	p.t.Cleanup(func() {
+	t.Cleanup(func() {
 		cancel()
 		<-done
 	})

@@ -12,7 +12,7 @@ const path = require("path");
 const readline = require("readline");
 
 const o = Object.assign({
-  port: 0, root: "", ticks: 3, every: 100, extra: 0, history: 0, limits: {}, bulk: 0,
+  port: 0, root: "", ticks: 20, every: 100, extra: 0, history: 0, limits: {}, bulk: 0,
 }, JSON.parse(process.argv[2]));
 
 const say = (line) => process.stdout.write("@@ " + line + "\n");
@@ -106,7 +106,7 @@ async function main() {
 
   // Values that count: a client that misses one sees the hole.
   const ticks = [];
-  for (let i = 0; i < o.ticks; i++) ticks.push(add("Tick" + i, "Double", 0));
+  for (let i = 0; i < o.ticks; i++) ticks.push(add("Tick" + i, "Double", 0, { minimumSamplingInterval: 0 }));
   const history = add("History", "Double", 0, { accessLevel: "CurrentRead | CurrentWrite | HistoryRead", userAccessLevel: "CurrentRead | CurrentWrite | HistoryRead" });
   history.historizing = true;
   space.installHistoricalDataNode(history, { maxOnlineValues: 100000 });
