@@ -227,10 +227,18 @@ func (e *Encoder) Append(dst []byte, i int) []byte {
 	return e.appendBatch(dst)
 }
 
+// Forget has Lookup asked again about every tag: what is configured has changed.
+func (e *Encoder) Forget() { clear(e.looked) }
+
 // About is what message i is about. In a message of a whole batch Tag, Unit,
 // Class and Quality are empty and Path is the field device's.
 type About struct {
-	Device, Tag, Unit, Class, Path, Quality string
+	Device  string
+	Tag     string
+	Unit    string
+	Class   string
+	Path    string
+	Quality string
 }
 
 // About returns what message i of the open batch is about.

@@ -298,6 +298,10 @@ func TestLookupIsBounded(t *testing.T) {
 			t.Errorf("round %d: asked %d times", round, asked)
 		}
 	}
+	e.Forget()
+	if e.lookup("1"); asked != 11 {
+		t.Errorf("asked %d times after Forget", asked)
+	}
 	for i := range maxLooked + 10 {
 		if e.lookup(fmt.Sprint(i)); len(e.looked) > maxLooked {
 			t.Fatalf("%d remembered", len(e.looked))

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"holdfast/cmd/holdfast/internal/config"
+	"holdfast/cmd/holdfast/internal/hubdaemon"
 	"holdfast/drivers/clock"
 	"holdfast/drivers/gpio/gpiochip"
 	"holdfast/drivers/i2c"
@@ -69,8 +70,8 @@ func openSPI(ctx context.Context, name string, c spi.Config) (spi.ConnCloser, er
 }
 
 // upstreamMaker returns what makes the upstreams of a gateway.
-func upstreamMaker(c *config.Config, clk clock.Clock, log *slog.Logger) func(config.Upstream) (hub.Upstream, error) {
+func upstreamMaker(c *config.Config, tags *hubdaemon.Tags, clk clock.Clock, log *slog.Logger) func(config.Upstream) (hub.Upstream, error) {
 	return func(u config.Upstream) (hub.Upstream, error) {
-		return upstreams.New(u.Type, u.Name, u.Settings, upstreams.Env{Device: c.Name, Clock: clk, Log: log})
+		return upstreams.New(u.Type, u.Name, u.Settings, upstreams.Env{Device: c.Name, ReadFile: os.ReadFile, Clock: clk, Log: log, Readings: tags.Readings})
 	}
 }

@@ -48,7 +48,10 @@ func (a *app) daemons(ctx context.Context, withHub, withField bool) error {
 		if err != nil {
 			return err
 		}
-		set.hub, err = hubdaemon.Open(c, hubdaemon.Options{Clock: real, Log: log.With("daemon", "hub"), Version: a.Version, Upstream: upstreamMaker(c, real, log), SyncDelay: delay})
+		tags := hubdaemon.NewTags(c)
+		set.hub, err = hubdaemon.Open(c, hubdaemon.Options{
+			Clock: real, Log: log.With("daemon", "hub"), Version: a.Version, Upstream: upstreamMaker(c, tags, real, log), Tags: tags, SyncDelay: delay,
+		})
 		if err != nil {
 			return err
 		}

@@ -146,6 +146,7 @@ type Device struct {
 	Product   string           `toml:"product"`      // name in protocols/library, from which protocol, settings and tags come
 	Only      []string         `toml:"product_tags"` // patterns of the product's tags that are wanted; none = all
 	Class     string           `toml:"class"`        // of its tags that name none
+	Path      string           `toml:"path"`         // where it stands in the plant, for topics of upstreams: levels with "/" between them
 	KeepLast  bool             `toml:"keep_last"`    // a bad reading carries the last good value
 	Subscribe bool             `toml:"subscribe"`    // be told of changes where the protocol can
 	TagFile   string           `toml:"tags"`         // .csv or .toml, relative to the configuration

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/cmd/holdfast/internal/strict"
+	"holdfast/hub/upstream/mqtt"
 	"holdfast/protocols"
 	"holdfast/protocols/poll"
 )
@@ -100,6 +101,11 @@ func (k *checker) class(path, name string) bool {
 func (k *checker) device(path string, d *Device, names map[string]bool) {
 	k.unique(path, "field device", d.Name, names)
 	known := k.class(path+".class", d.Class)
+	if d.Path != "" {
+		if err := mqtt.CheckPath(d.Path); err != nil {
+			k.doc.Add(path+".path", "%v", err)
+		}
+	}
 	sound := k.tags(path, d)
 	check := k.kinds.Protocol(d.Protocol)
 	if check == nil {

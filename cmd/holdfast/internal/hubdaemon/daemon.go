@@ -36,6 +36,7 @@ type Options struct {
 	Version string
 	// Upstream makes the far side that a configuration names.
 	Upstream  func(config.Upstream) (hub.Upstream, error)
+	Tags      *Tags         // what Upstream makes messages of readings with, told of each reload; nil: nothing
 	SyncDelay time.Duration // added to each sync of the journal, for measuring slow media on fast ones
 }
 
@@ -163,8 +164,8 @@ func (d *Daemon) close() error {
 	return err
 }
 
-// Reload takes over users, rules, routes and certificates of c. What c changes
-// beside them needs a restart, and is told.
+// Reload takes over users, rules, routes, certificates and what is known of tags
+// of c. What c changes beside them needs a restart, and is told.
 func (d *Daemon) Reload(c *config.Config) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -183,6 +184,9 @@ func (d *Daemon) Reload(c *config.Config) error {
 		return err
 	}
 	d.hub.SetRoutes(routes)
+	if d.o.Tags != nil {
+		d.o.Tags.Set(c)
+	}
 	if later := needRestart(d.config, c); len(later) > 0 {
 		d.o.Log.Warn("some changes take effect after a restart of the hub", "changed", later)
 	}

@@ -31,6 +31,7 @@ import (
 	"holdfast/hub/access"
 	"holdfast/hub/client"
 	upstreams "holdfast/hub/upstream/all"
+	"holdfast/protocols"
 )
 
 const patience = 30 * time.Second
@@ -67,7 +68,7 @@ func load(t *testing.T, dir, text string) *config.Config {
 	path := filepath.Join(dir, "c.toml")
 	text = "data = \"" + dir + "/data\"\nrun = \"" + dir + "/run\"\n" + text
 	c, err := config.Load(path, func(string) ([]byte, error) { return []byte(text), nil }, config.Kinds{
-		Protocol: func(string) config.DeviceCheck { return nil }, Upstream: upstreams.Check, Upstreams: upstreams.Types(),
+		Protocol: func(string) config.DeviceCheck { return func(protocols.Device) error { return nil } }, Upstream: upstreams.Check, Upstreams: upstreams.Types(),
 	})
 	if err != nil {
 		t.Fatal(err)
