@@ -277,10 +277,14 @@ func TestPriorityOvertakes(t *testing.T) {
 		return confirm
 	}
 	b.start(Options{Window: window, Priorities: []uint8{5, 0, 7}})
-	b.still("the window is full", func() bool { return b.f.Stats().InFlight == window })
+	b.still("the window is full, and nothing of priority 0 is in the backlog", func() bool {
+		s := b.f.Stats()
+		return s.InFlight == window && s.Queued[0] == 0
+	})
 	b.log.add(b.clk, entry{sender: "alarm", prio: 0})
 	b.log.add(b.clk, repeat(10, 7, "bulk")...)
 	before := b.far.count()
+	b.still("the alarm has been seen", func() bool { return b.f.Stats().Queued[0] == 0 })
 	for round := 0; ; round++ {
 		if round > 0 {
 			t.Fatalf("priority 0 waited for more than a window")
