@@ -3,16 +3,27 @@ package all
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 
 	"holdfast/drivers/i2c"
 	"holdfast/drivers/sensor"
 	"holdfast/drivers/sensor/ads1115"
 	"holdfast/drivers/sensor/bme280"
+	"holdfast/drivers/sensor/ds18b20"
+	"holdfast/drivers/sensor/ina226"
 	"holdfast/drivers/sensor/lm75"
+	"holdfast/drivers/sensor/max31865"
+	"holdfast/drivers/sensor/mcp23017"
 	"holdfast/drivers/sensor/mcp9808"
+	"holdfast/drivers/sensor/sht4x"
+	"holdfast/drivers/sensor/sysfs"
+	"holdfast/drivers/spi"
 )
 
 // An opener checks the options and, if the bus is not zero, opens the chip.
@@ -31,9 +42,16 @@ func chips() []chip {
 		{"ads1115", sensor.I2C, ads1115.Addresses(), onI2C(ads1115.ParseOptions, ads1115.Open), nil},
 		{"bme280", sensor.I2C, bme280.Addresses(), onI2C(bme280.ParseOptions, bme280.Open), nil},
 		{"bmp280", sensor.I2C, bme280.Addresses(), onI2C(bme280.ParseOptions, bme280.Open), nil},
+		{"ds18b20", sensor.OneWire, nil, onOneWire(ds18b20.ParseOptions, ds18b20.Open), nil},
+		{"hwmon", sensor.Sysfs, nil, onSysfs(subsystem(sysfs.HWMon), sysfs.Open), nil},
+		{"iio", sensor.Sysfs, nil, onSysfs(subsystem(sysfs.IIO), sysfs.Open), nil},
+		{"ina226", sensor.I2C, ina226.Addresses(), onI2C(ina226.ParseOptions, ina226.Open), nil},
 		{"lm75", sensor.I2C, lm75.Addresses(lm75.LM75), onI2C(variant(lm75.LM75), lm75.Open), nil},
 		{"lm75b", sensor.I2C, lm75.Addresses(lm75.LM75B), onI2C(variant(lm75.LM75B), lm75.Open), nil},
+		{"max31865", sensor.SPI, nil, onSPI(max31865.SPI(), max31865.ParseOptions, max31865.Open), nil},
+		{"mcp23017", sensor.I2C, mcp23017.Addresses(), onI2C(mcp23017.ParseOptions, mcp23017.Open), mcp23017.Outputs},
 		{"mcp9808", sensor.I2C, mcp9808.Addresses(), onI2C(mcp9808.ParseOptions, mcp9808.Open), nil},
+		{"sht4x", sensor.I2C, sht4x.Addresses(), onI2C(sht4x.ParseOptions, sht4x.Open), nil},
 		{"tmp102", sensor.I2C, lm75.Addresses(lm75.TMP102), onI2C(variant(lm75.TMP102), lm75.Open), nil},
 	}
 }
@@ -49,12 +67,68 @@ func onI2C[O any, S sensor.Sensor](parse func(map[string]string) (O, error), ope
 	}
 }
 
+// onSPI joins a driver's two functions and the settings of its connection, which
+// lives as long as the sensor.
+func onSPI[O any, S sensor.Sensor](c spi.Config, parse func(map[string]string) (O, error), open func(context.Context, spi.Conn, O) (S, error)) opener {
+	return func(ctx context.Context, bus sensor.Bus, _ uint16, options map[string]string) (sensor.Sensor, error) {
+		o, err := parse(options)
+		if err != nil || bus.SPI == nil {
+			return nil, err
+		}
+		conn, err := bus.SPI(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		s, err := open(ctx, conn, o)
+		if err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		return &connected{Sensor: s, conn: conn}, nil
+	}
+}
+
+// connected is a sensor that closes its connection.
+type connected struct {
+	sensor.Sensor
+	conn io.Closer
+	once sync.Once
+}
+
+func (c *connected) Close() error {
+	err := c.Sensor.Close()
+	c.once.Do(func() { err = errors.Join(err, c.conn.Close()) })
+	return err
+}
+
+// onOneWire and onSysfs join the two functions of a driver that reads files.
+func onOneWire[O any, S sensor.Sensor](parse func(map[string]string) (O, error), open func(context.Context, fs.FS, O) (S, error)) opener {
+	return onFiles(func(b sensor.Bus) fs.FS { return b.OneWire }, parse, open)
+}
+
+func onSysfs[O any, S sensor.Sensor](parse func(map[string]string) (O, error), open func(context.Context, fs.FS, O) (S, error)) opener {
+	return onFiles(func(b sensor.Bus) fs.FS { return b.Sysfs }, parse, open)
+}
+
+func onFiles[O any, S sensor.Sensor](root func(sensor.Bus) fs.FS, parse func(map[string]string) (O, error), open func(context.Context, fs.FS, O) (S, error)) opener {
+	return func(ctx context.Context, bus sensor.Bus, _ uint16, options map[string]string) (sensor.Sensor, error) {
+		o, err := parse(options)
+		if err != nil || root(bus) == nil {
+			return nil, err
+		}
+		return opened(open(ctx, root(bus), o))
+	}
+}
+
 // opened makes an error a nil sensor, not an interface that holds one.
 func opened[S sensor.Sensor](s S, err error) (sensor.Sensor, error) {
 	if err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+func subsystem(s sysfs.Subsystem) func(map[string]string) (sysfs.Options, error) {
+	return func(options map[string]string) (sysfs.Options, error) { return sysfs.ParseOptions(s, options) }
 }
 
 func variant(v lm75.Variant) func(map[string]string) (lm75.Options, error) {
