@@ -48,7 +48,7 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			upstreamtest.Run(t, func(t *testing.T) upstreamtest.Far {
 				f := &far{t: t, clk: clocktest.New(time.Time{}), batch: o.Batch}
-				f.srv = clienttest.Start(t, clienttest.Options{OnPublish: f.onPublish, OnPacket: f.onPacket})
+				f.srv = clienttest.Start(t, clienttest.Options{OnConnect: aliases, OnPublish: f.onPublish, OnPacket: f.onPacket})
 				o := o
 				o.URL, o.Bound, o.Clock = f.srv.URL, bound, f.clk
 				var err error
@@ -59,6 +59,12 @@ func TestConformance(t *testing.T) {
 			})
 		})
 	}
+}
+
+// aliases allows the one that a test asks for.
+func aliases(_, ack *packets.Packet) *packets.Packet {
+	ack.Properties.TopicAliasMaximum = 5
+	return ack
 }
 
 func (f *far) onPacket(_ *clienttest.Session, p *packets.Packet) bool {

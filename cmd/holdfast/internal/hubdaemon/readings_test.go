@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -215,4 +217,65 @@ unit = "Cel"
 	publish("field/press7/readings", batch)
 	temp.topic, speed.topic = "acme/site2/press7/temp/Cel", "acme/site2/press7/speed"
 	expect(temp, speed)
+}
+
+// BenchmarkReadings sends batches of a hundred readings, ten in flight, over TCP
+// to a server that does nothing but confirm: all that a reading costs behind the
+// journal.
+func BenchmarkReadings(b *testing.B) {
+	c := &config.Config{Name: "line-7"}
+	device := config.Device{Name: "press7", Path: "acme/site1/press"}
+	batch := point.Batch{Device: "press7", Sequence: 1, Boot: 2, Time: time.UnixMicro(1760000000123456)}
+	for i := range 100 {
+		name := fmt.Sprintf("zone%d-temperature", i)
+		device.Tags = append(device.Tags, point.Tag{Name: name, Unit: "Cel"})
+		batch.Readings = append(batch.Readings, point.Reading{Tag: name, Value: point.FloatValue(20 + float64(i)/10)})
+	}
+	c.Field.Devices = []config.Device{device}
+	tags := NewTags(c)
+	rec := hub.Record{Sender: []byte("field"), Topic: []byte("field/press7/readings"), Payload: point.AppendBatch(nil, &batch), Received: 1}
+	for _, x := range []struct {
+		name string
+		form mqtt.Form
+	}{
+		{"stored", mqtt.Form{}},
+		{"json batch", mqtt.Form{Payload: "json"}},
+		{"cbor batch", mqtt.Form{Payload: "cbor"}},
+		{"protobuf batch", mqtt.Form{Payload: "protobuf"}},
+		{"json each", mqtt.Form{Payload: "json", PerReading: true}},
+		{"cbor each", mqtt.Form{Payload: "cbor", PerReading: true}},
+		{"protobuf each", mqtt.Form{Payload: "protobuf", PerReading: true}},
+	} {
+		b.Run(x.name, func(b *testing.B) {
+			up, err := mqtt.New(mqtt.Options{URL: clienttest.StartSink(b), Form: x.form, Identify: true, Aliases: 256, Env: mqtt.Env{Device: "line-7", Readings: tags.Readings}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			l, err := up.Connect(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			out := &hub.Outgoing{Record: rec, Epoch: 1}
+			window := make(chan struct{}, 10)
+			var wg sync.WaitGroup
+			settled := func(err error) {
+				if err != nil {
+					b.Error(err)
+				}
+				<-window
+				wg.Done()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				window <- struct{}{}
+				wg.Add(1)
+				if err := l.Send(out, settled); err != nil {
+					b.Fatal(err)
+				}
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/100, "ns/reading")
+		})
+	}
 }
