@@ -233,7 +233,7 @@ func TestAcceptanceKill(t *testing.T) {
 	m := clienttest.StartMosquitto(t, "")
 	w := watch(t, m.URL, "", 60)
 	dir := t.TempDir()
-	kills := 3
+	kills := 2
 	if long() {
 		kills = 30
 	}
@@ -308,6 +308,7 @@ func live(t *testing.T, g gateway, trouble func(written func() int)) (last int, 
 // TestAcceptanceLinkCut breaks the link to the server in several ways, while
 // readings keep coming.
 func TestAcceptanceLinkCut(t *testing.T) {
+	t.Parallel()
 	needPeers(t)
 	for name, f := range map[string]func(*fault.Link){
 		"cut":        func(l *fault.Link) { l.Set(fault.Refuse); l.Cut() },
@@ -316,6 +317,9 @@ func TestAcceptanceLinkCut(t *testing.T) {
 		"black-hole": func(l *fault.Link) { l.Set(fault.BlackHole) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			if !long() && name != "cut" && name != "black-hole" {
+				t.Skip("HOLDFAST_LONG=1 runs it")
+			}
 			t.Parallel()
 			m := clienttest.StartMosquitto(t, "")
 			w := watch(t, m.URL, "", 60)
@@ -378,11 +382,13 @@ func openLink(t *testing.T, target string) *fault.Link {
 }
 
 // TestAcceptanceHostLoss takes the primary host away: killed, which its server
-// sees at once, and unplugged, which it sees when the keep-alive has run out.
-// What the host got in its two lives together is everything.
+// sees at once, and unplugged, which it sees when the keep-alive has run out:
+// mosquitto 2.0.11 took 8.4 s for a keep-alive of 2 s. What the host got in its
+// two lives together is everything.
 func TestAcceptanceHostLoss(t *testing.T) {
+	t.Parallel()
 	needPeers(t)
-	for name, grace := range map[string]time.Duration{"killed": time.Second, "unplugged": 8 * time.Second} {
+	for name, grace := range map[string]time.Duration{"killed": time.Second, "unplugged": 15 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			if name == "unplugged" && !long() {
 				t.Skip("takes half a minute; HOLDFAST_LONG=1 runs it")
@@ -393,9 +399,10 @@ func TestAcceptanceHostLoss(t *testing.T) {
 			link := openLink(t, m.Addr)
 			first := watch(t, "mqtt://"+link.Addr(), "scada", 2)
 			var second *watcher
-			g := gateway{dir: t.TempDir(), url: m.URL, pace: 10 * time.Millisecond, options: sparkplug.Options{PrimaryHost: "scada", HostGrace: grace, HostWait: 5 * time.Second}}
+			g := gateway{dir: t.TempDir(), url: m.URL, pace: 20 * time.Millisecond, options: sparkplug.Options{PrimaryHost: "scada", HostGrace: grace, HostWait: 5 * time.Second}}
 			last, _ := live(t, g, func(written func() int) {
-				until(t, 30*time.Second, "records arrive", func() bool { return numbers(t, first.told())[200] > 0 })
+				settled := 100 + int(grace/g.pace) // by then some must be
+				until(t, 60*time.Second, "records arrive", func() bool { return numbers(t, first.told())[settled] > 0 })
 				if name == "killed" {
 					first.kill()
 				} else {
@@ -405,7 +412,7 @@ func TestAcceptanceHostLoss(t *testing.T) {
 				first.kill()
 				births := kindCount(observer.told(), "NBIRTH")
 				at := written()
-				until(t, 30*time.Second, "records are buffered", func() bool { return written() > at+200 })
+				until(t, 30*time.Second, "records are buffered", func() bool { return written() > at+100 })
 				if n := kindCount(observer.told(), "NBIRTH"); n != births {
 					t.Errorf("%d births while the host is away", n-births)
 				}
@@ -425,7 +432,7 @@ func TestAcceptanceHostLoss(t *testing.T) {
 			if n := checkSequence(t, observer.told()); n != 2 {
 				t.Errorf("%d sessions", n)
 			}
-			if historical(two) < 200 {
+			if historical(two) < 100 {
 				t.Errorf("%d values were historical", historical(two))
 			}
 			t.Logf("%d records, %d historical, %d came more than once", last, historical(two), again(got))

@@ -34,12 +34,14 @@ const bound = 10 * time.Second
 
 // TestConformance runs the suite against forms of the edge node.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]sparkplug.Options{
 		"v311": {},
 		"v5":   {Version: client.Version5, NoAliases: true},
 		"host": {PrimaryHost: "scada", HostGrace: 20 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			upstreamtest.Run(t, func(t *testing.T) upstreamtest.Far { return openFar(t, o) })
 		})
 	}
