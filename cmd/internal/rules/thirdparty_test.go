@@ -33,6 +33,8 @@ var thirdParty = []struct {
 		"protowire: tags and varints of the Sparkplug payload and of readings; the schemas are compiled by hand"},
 	{"github.com/pelletier/go-toml/v2", []string{"cmd/...", "protocols/tagfile", "protocols/library"}, false,
 		"TOML with strict decoding and line numbers"},
+	{"go.yaml.in/yaml/v3", []string{"cmd/holdfast/internal/importer"}, false,
+		"EdgeX profiles and devices are YAML; nodes with line numbers"},
 	{"github.com/spf13/cobra", []string{"cmd/..."}, false,
 		"verbs, flags and shell completion"},
 	{"github.com/prometheus/client_golang", []string{"cmd/..."}, false,

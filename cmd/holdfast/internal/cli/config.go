@@ -28,24 +28,7 @@ func (a *app) runDir() (string, error) {
 
 func (a *app) configCommand() *cobra.Command {
 	return group("config", "look at the configuration", usageConfig,
-		verb("check", "tell every mistake, with file and line", usageConfigCheck, cobra.NoArgs, func(*cobra.Command, []string) error {
-			c, err := a.load()
-			if err != nil {
-				return err
-			}
-			tags := 0
-			for _, d := range c.Field.Devices {
-				tags += len(d.Tags)
-			}
-			if a.json {
-				return a.printJSON(map[string]any{"file": c.File, "devices": len(c.Field.Devices), "tags": tags,
-					"routes": len(c.Hub.Routes), "upstreams": len(c.Hub.Upstreams)})
-			}
-			a.printf("%s is correct: %s with %s, %s, %s\n", c.File,
-				plural(len(c.Field.Devices), "field device", "field devices"), plural(tags, "tag", "tags"),
-				plural(len(c.Hub.Routes), "route", "routes"), plural(len(c.Hub.Upstreams), "upstream", "upstreams"))
-			return nil
-		}),
+		a.configCheckCommand(),
 		verb("show", "print what is in force, defaults included", usageConfigShow, cobra.NoArgs, func(*cobra.Command, []string) error {
 			c, err := a.load()
 			if err != nil {
@@ -61,5 +44,6 @@ func (a *app) configCommand() *cobra.Command {
 			a.printf("%s", text)
 			return nil
 		}),
+		a.configImportCommand(), a.configExportCommand(),
 	)
 }

@@ -11,7 +11,8 @@ Usage:
     holdfast tags [PATTERN...] [--watch]
                                         newest value, quality and age of tags
     holdfast write DEVICE/TAG VALUE     command a field device
-    holdfast config check | show        look at the configuration
+    holdfast config check | show | import | export
+                                        look at the configuration, exchange it
     holdfast journal inspect | verify   look at the hub's log on disk
     holdfast passwd                     make a password hash for a hub user
     holdfast completion SHELL           script for bash, zsh or fish
@@ -121,20 +122,10 @@ const usageConfig = `
 Usage:
     holdfast config check [-c FILE]   tell every mistake, with file and line
     holdfast config show [-c FILE]    print what is in force, defaults included
+    holdfast config import KIND FILE  take over another program's configuration
+    holdfast config export [DEVICE]   print field devices and tags as one document
 
 Checking opens nothing but the configuration and its tag tables.
-`
-
-const usageConfigCheck = `
-Usage:
-    holdfast config check [-c FILE]
-
-Reads the configuration and its tag tables and tells every mistake, with file,
-line and the known key that is nearest. It is the same check that the daemons
-make when they start. Exits with 2 when there is a mistake.
-
-Examples:
-    $ holdfast config check -c new.toml && systemctl reload holdfast-field
 `
 
 const usageConfigShow = `
