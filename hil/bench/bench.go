@@ -74,6 +74,7 @@ func suite() []measurement {
 		{"backlog", hubBacklog},
 		{"flash", hubFlash},
 		{"field", fieldRates},
+		{"opcua", opcuaRates},
 		{"write", writeLatency},
 		{"start", startAndSize},
 	}

@@ -69,7 +69,7 @@ func TestPlant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.stop()
+	defer p.Close()
 	c, err := net.Dial("tcp", p.addrs[1])
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -22,6 +23,8 @@ type child struct {
 	log  *tail
 	done chan struct{}
 	err  error
+
+	closers []io.Closer // closed first by stop
 }
 
 // tail keeps the last part of what a program printed.
@@ -48,8 +51,13 @@ func (t *tail) String() string {
 }
 
 func start(env []string, program string, args ...string) (*child, error) {
+	return startWith(nil, env, program, args...)
+}
+
+func startWith(stdin io.Reader, env []string, program string, args ...string) (*child, error) {
 	c := &child{cmd: exec.Command(program, args...), name: filepath.Base(program), log: &tail{}, done: make(chan struct{})}
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
+	c.cmd.Stdin = stdin
 	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.cmd.Start(); err != nil {
@@ -67,6 +75,9 @@ func (c *child) pid() int { return c.cmd.Process.Pid }
 // stop ends the program and waits; a program that ignores the request for 10 s
 // is killed.
 func (c *child) stop() {
+	for _, x := range c.closers {
+		x.Close()
+	}
 	c.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-c.done:

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"holdfast/hil/bench/mqttload"
@@ -29,7 +28,7 @@ func (d *device) close() {
 
 // startDevice starts a device and waits for the first readings to arrive at
 // the upstream.
-func startDevice(ctx context.Context, o *Options, devices int, period time.Duration) (_ *device, err error) {
+func startDevice(ctx context.Context, o *Options, period time.Duration) (_ *device, err error) {
 	d := &device{}
 	defer func() {
 		if err != nil {
@@ -49,11 +48,10 @@ func startDevice(ctx context.Context, o *Options, devices int, period time.Durat
 		return nil, err
 	}
 	d.closers = append(d.closers, broker.stop)
-	if d.plant, err = startPlant(devices); err != nil {
+	if d.plant, err = startPlant(1); err != nil {
 		return nil, err
 	}
-	d.plant.period = period
-	d.closers = append(d.closers, d.plant.stop)
+	d.closers = append(d.closers, func() { d.plant.Close() })
 	arrived := make(chan struct{}, 1)
 	sub, err := mqttload.Listen(addr, "watch", "up/#", func(_, payload []byte) {
 		if bytes.Contains(payload, []byte(`"readings":`)) {
@@ -68,7 +66,7 @@ func startDevice(ctx context.Context, o *Options, devices int, period time.Durat
 	}
 	d.closers = append(d.closers, func() { sub.Close() })
 	t := time.Now()
-	c, hubAddr, err := startHoldfast(o, dir, d.plant, addr)
+	c, hubAddr, err := startHoldfast(o, dir, plantTags(), period, modbusDevices(d.plant.addrs[0]), addr)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +86,7 @@ func startDevice(ctx context.Context, o *Options, devices int, period time.Durat
 // writeLatency measures a command from publish to its answer while 10,000 tags
 // a second are polled.
 func writeLatency(ctx context.Context, o *Options) ([]Row, error) {
-	d, err := startDevice(ctx, o, 1, 100*time.Millisecond)
+	d, err := startDevice(ctx, o, 100*time.Millisecond)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +129,7 @@ func writeLatency(ctx context.Context, o *Options) ([]Row, error) {
 func startAndSize(ctx context.Context, o *Options) ([]Row, error) {
 	var first, pss series
 	for range o.Rounds {
-		d, err := startDevice(ctx, o, 1, time.Second)
+		d, err := startDevice(ctx, o, time.Second)
 		if err != nil {
 			return nil, err
 		}
@@ -148,26 +146,4 @@ func startAndSize(ctx context.Context, o *Options) ([]Row, error) {
 		{"holdfast run, process start to the first reading at the upstream", first.show("%.2f") + " s", "", "", "under 1 s", verdict(first.median() < 1), "1,000 tags, polled each second"},
 		{"holdfast run, memory with 1,000 tags/s, PSS", pss.show("%.1f") + " MiB", "", "", "at most 40 MB", verdict(pss.median()*1.048576 <= 40), "after 10 s"},
 	}, nil
-}
-
-// startHoldfast starts the whole device: its own hub's address is the second
-// result.
-func startHoldfast(o *Options, dir string, p *plant, upstream string) (*child, string, error) {
-	program, err := holdfastProgram(o)
-	if err != nil {
-		return nil, "", err
-	}
-	addr, err := freeAddr()
-	if err != nil {
-		return nil, "", err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "tags.csv"), []byte(p.tagTable()), 0o644); err != nil {
-		return nil, "", err
-	}
-	path := filepath.Join(dir, "config.toml")
-	if err := os.WriteFile(path, []byte(deviceConfig(dir, addr, p, upstream)), 0o600); err != nil {
-		return nil, "", err
-	}
-	c, err := start(nil, program, "run", "--config", path)
-	return c, addr, err
 }

@@ -85,17 +85,37 @@ func startHub(ctx context.Context, o *Options, c hubConfig) (*child, string, fun
 	return p, addr, clean, nil
 }
 
-// deviceConfig is the configuration of a whole device that polls the plant and
-// forwards everything to an upstream broker.
-func deviceConfig(dir, hubAddr string, p *plant, upstream string) string {
+// deviceConfig is the configuration of a whole device that forwards everything
+// to an upstream broker; devices are its [[field.device]] tables.
+func deviceConfig(dir, hubAddr string, period time.Duration, devices, upstream string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "name = \"bench\"\ndata = %q\nrun = %q\n", filepath.Join(dir, "data"), filepath.Join(dir, "run"))
 	b.WriteString(hubSection(hubAddr, hubConfig{}))
 	b.WriteString("[hub.routes]\nall = \"FROM /messages/* INTO $upstream\"\n")
 	fmt.Fprintf(&b, "[[hub.upstream]]\nname = \"bench\"\ntype = \"mqtt\"\nurl = \"mqtt://%s\"\ntopic = \"up/{topic}\"\n", upstream)
-	fmt.Fprintf(&b, "[field.commands]\nallow_unsynced = true\n[field.classes]\nfast = %q\n", p.period)
-	for i, a := range p.addrs {
-		fmt.Fprintf(&b, "[[field.device]]\nname = \"d%d\"\nprotocol = \"modbus\"\nclass = \"fast\"\naddress = \"%s\"\nunit = 1\npipeline = 8\ntags = \"tags.csv\"\n", i, a)
-	}
+	fmt.Fprintf(&b, "[field.commands]\nallow_unsynced = true\n[field.classes]\nfast = %q\n", period)
+	b.WriteString(devices)
 	return b.String()
+}
+
+// startHoldfast starts the whole device: its own hub's address is the second
+// result.
+func startHoldfast(o *Options, dir, tags string, period time.Duration, devices, upstream string) (*child, string, error) {
+	program, err := holdfastProgram(o)
+	if err != nil {
+		return nil, "", err
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, "", err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "tags.csv"), []byte(tags), 0o644); err != nil {
+		return nil, "", err
+	}
+	path := filepath.Join(dir, "config.toml")
+	if err := os.WriteFile(path, []byte(deviceConfig(dir, addr, period, devices, upstream)), 0o600); err != nil {
+		return nil, "", err
+	}
+	c, err := start(nil, program, "run", "--config", path)
+	return c, addr, err
 }

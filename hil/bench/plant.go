@@ -19,12 +19,17 @@ const clockRegisters = 4
 // writableRegister keeps what was written to it, beyond the polled ones.
 const writableRegister = 2000
 
+// tagsPerDevice are polled every plantPeriod.
+const (
+	tagsPerDevice = 1000
+	plantPeriod   = 100 * time.Millisecond
+)
+
 // A plant is a number of Modbus TCP devices of the plainest kind, each on a
 // port of its own: they answer at once, and their registers change with every
 // read. It shares no code with any client that is measured.
 type plant struct {
 	addrs     []string
-	period    time.Duration // at which clients are to poll
 	listeners []net.Listener
 	wg        sync.WaitGroup
 	reads     atomic.Int64
@@ -34,11 +39,11 @@ type plant struct {
 }
 
 func startPlant(devices int) (*plant, error) {
-	p := &plant{period: 100 * time.Millisecond, conns: map[net.Conn]struct{}{}}
+	p := &plant{conns: map[net.Conn]struct{}{}}
 	for range devices {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			p.stop()
+			p.Close()
 			return nil, err
 		}
 		p.listeners = append(p.listeners, l)
@@ -49,7 +54,8 @@ func startPlant(devices int) (*plant, error) {
 	return p, nil
 }
 
-func (p *plant) stop() {
+// Close ends the devices and their connections.
+func (p *plant) Close() error {
 	for _, l := range p.listeners {
 		l.Close()
 	}
@@ -59,6 +65,7 @@ func (p *plant) stop() {
 	}
 	p.mu.Unlock()
 	p.wg.Wait()
+	return nil
 }
 
 func (p *plant) serve(l net.Listener) {
@@ -144,9 +151,9 @@ func (p *plant) registers(out []byte, first, count int) []byte {
 	return out
 }
 
-// tagTable is the tag table of one device in CSV: the clock, 999 registers
+// plantTags is the tag table of one device in CSV: the clock, 999 registers
 // and one that is only written.
-func (p *plant) tagTable() string {
+func plantTags() string {
 	var b strings.Builder
 	b.WriteString("name,address,type,access\nclock,holding:0,uint64,r\n")
 	for r := clockRegisters; r < clockRegisters+tagsPerDevice-1; r++ {
