@@ -44,6 +44,14 @@ type Link interface {
 	Close() error
 }
 
+// An Advancer is a Link on which one message may take the far side many answers:
+// its settlements alone would make it look dead.
+type Advancer interface {
+	// Advanced returns how many answers have come, those included that settle
+	// nothing. It may be called at any time.
+	Advanced() uint64
+}
+
 // Outgoing is one message on its way to a far side.
 type Outgoing struct {
 	Record   Record // the stored message; its slices stay valid until it is settled

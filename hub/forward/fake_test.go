@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -231,6 +232,7 @@ type far struct {
 	got      []arrival
 	link     *fakeLink
 	connects int
+	advanced atomic.Uint64 // answers that settle nothing
 }
 
 // held is a message that waits for release; i is its place in far.got.
@@ -248,6 +250,9 @@ type fakeLink struct {
 	done  chan struct{}
 	err   error
 }
+
+// Advanced implements hub.Advancer.
+func (l *fakeLink) Advanced() uint64 { return l.far.advanced.Load() }
 
 func (f *far) Connect(context.Context) (hub.Link, error) {
 	f.mu.Lock()

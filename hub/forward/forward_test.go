@@ -516,6 +516,29 @@ func TestLinkThatSettlesNothingIsDown(t *testing.T) {
 	}
 }
 
+// TestLinkThatAdvancesIsUp has one record take the far side a minute, with an
+// answer now and then, and then none any more.
+func TestLinkThatAdvancesIsUp(t *testing.T) {
+	b := newBench(t)
+	b.log.add(b.clk, repeat(1, 5, "a")...)
+	b.far.judge = func(m *hub.Outgoing) verdict { return hold }
+	b.start(Options{Bound: 10 * time.Second})
+	b.still("it is in flight", func() bool { return b.f.Stats().InFlight == 1 })
+	start := b.clk.Elapsed()
+	b.pass(time.Second, "a minute has passed", func() bool {
+		b.far.advanced.Add(1)
+		return b.clk.Elapsed()-start > time.Minute
+	})
+	if s := b.f.Stats(); s.Link.Phase != Up || s.Connects != 1 {
+		t.Fatalf("%+v", s)
+	}
+	start = b.clk.Elapsed()
+	b.until("the link is given up", func() bool { return b.f.Stats().Link.Phase != Up })
+	if took := b.clk.Elapsed() - start; took > 21*time.Second { // it is looked at once in each bound
+		t.Errorf("took %v", took)
+	}
+}
+
 // TestFlappingLinkBacksOff checks that a link which connects and confirms
 // nothing is not dialled at full speed.
 func TestFlappingLinkBacksOff(t *testing.T) {

@@ -45,6 +45,7 @@ type Forwarder struct {
 	stopping      bool
 	proven        bool // this link has confirmed something
 	progress      time.Duration
+	advanced      uint64 // what the link's Advanced said last
 	lastConfirmed int64
 	sendFailed    error
 

@@ -5,10 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"holdfast/hub"
 )
 
 // checkLink dials when it is time, and gives up a link that settles nothing.
 func (f *Forwarder) checkLink(ctx context.Context, dial bool) {
+	if a, ok := f.link.(hub.Advancer); ok {
+		if n := a.Advanced(); n != f.advanced {
+			f.advanced, f.progress = n, f.now
+		}
+	}
 	if f.link != nil && len(f.flights) > 0 && f.now-f.progress >= f.o.Bound && f.waitsForLink() {
 		f.linkLost(fmt.Errorf("nothing confirmed for %v", f.now-f.progress))
 	}
@@ -60,7 +67,7 @@ func (f *Forwarder) linked(ctx context.Context, r *linked) {
 		f.down(r.err)
 		return
 	}
-	f.link, f.proven, f.progress = r.link, false, f.now
+	f.link, f.proven, f.progress, f.advanced = r.link, false, f.now, 0
 	f.setPhase(Up, "")
 	f.stats.Connects++
 	f.goroutine.Go(func() {

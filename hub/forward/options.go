@@ -36,8 +36,8 @@ type Options struct {
 	// position. Default 5 s: saving costs a flash write when nothing else is written.
 	SaveEvery time.Duration
 
-	// Bound is the longest time for which a link may settle nothing although
-	// something is in flight; then it is closed and counts as down, whatever it
+	// Bound is the longest time for which a link may settle nothing (and, if it is
+	// a hub.Advancer, get no answer) although something is in flight; then it is closed and counts as down, whatever it
 	// says itself. Upstreams have bounds of their own that are usually shorter.
 	// Default 30 s.
 	Bound time.Duration

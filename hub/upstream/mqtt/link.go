@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -81,6 +82,8 @@ type link struct {
 	arm      chan struct{} // a batch was begun
 	told     chan struct{} // something is in over
 	done     chan struct{}
+
+	advanced atomic.Uint64 // see Advanced
 
 	mu sync.Mutex
 
@@ -314,6 +317,10 @@ func (l *link) settleOver() {
 		s.settled(s.err)
 	}
 }
+
+// Advanced implements hub.Advancer: a batch of many readings may take a narrow
+// window longer than a forwarder waits for a settlement.
+func (l *link) Advanced() uint64 { return l.advanced.Load() }
 
 // Done implements hub.Link.
 func (l *link) Done() <-chan struct{} { return l.done }

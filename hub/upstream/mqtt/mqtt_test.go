@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -257,6 +258,46 @@ func TestBadRecordDoesNotTakeItsBatchAlong(t *testing.T) {
 		if err := <-a; errors.Is(err, hub.ErrRejected) != (i == 2) || i != 2 && err != nil {
 			t.Errorf("record %d: %v", i, err)
 		}
+	}
+}
+
+// TestRefusedFrameGoesBeforeTheNext refuses a frame while the next one waits for
+// the window.
+func TestRefusedFrameGoesBeforeTheNext(t *testing.T) {
+	var frames [][]uint64
+	srv := clienttest.Start(t, clienttest.Options{OnPublish: func(_ *clienttest.Session, p *packets.Packet) int {
+		_, entries, err := batch.Parse(p.Payload, 1<<20)
+		if err != nil {
+			t.Error(err)
+		}
+		var offsets []uint64
+		for _, e := range entries {
+			offsets = append(offsets, e.Offset)
+		}
+		if frames = append(frames, offsets); len(frames) == 1 {
+			return 0x99
+		}
+		return 0
+	}})
+	up, err := mqtt.New(mqtt.Options{URL: srv.URL, Batch: true, BatchRecords: 2, Window: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := connect(t, up)
+	settled := make(chan error, 4)
+	for i := range 4 {
+		r := hub.Record{Topic: []byte("t"), Payload: []byte("x")}
+		if err := l.Send(&hub.Outgoing{Record: r, Offset: uint64(i + 1)}, func(err error) { settled <- err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 4 {
+		if err := <-settled; err != nil {
+			t.Error(err)
+		}
+	}
+	if want := [][]uint64{{1, 2}, {1}, {2}, {3, 4}}; !reflect.DeepEqual(frames, want) {
+		t.Errorf("frames %v, want %v", frames, want)
 	}
 }
 

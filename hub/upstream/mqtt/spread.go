@@ -78,6 +78,7 @@ func (l *link) pumpSpread() bool {
 // answered takes the broker's answer to one message.
 func (s *spread) answered(code byte, err error) {
 	l := s.l
+	l.advanced.Add(1)
 	l.mu.Lock()
 	s.waiting--
 	switch {

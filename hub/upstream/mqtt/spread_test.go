@@ -133,6 +133,39 @@ func TestSpread(t *testing.T) {
 	}
 }
 
+// TestAdvances checks that the answers to a record's messages are told before it
+// is settled.
+func TestAdvances(t *testing.T) {
+	hold := make(chan struct{})
+	srv := clienttest.Start(t, clienttest.Options{OnPublish: func(_ *clienttest.Session, p *packets.Packet) int {
+		if p.TopicName == "c" {
+			<-hold
+		}
+		return 0
+	}})
+	up, err := mqtt.New(readings(srv.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := connect(t, up)
+	settled := make(chan error, 1)
+	if err := l.Send(&hub.Outgoing{Record: hub.Record{Topic: []byte("t"), Payload: []byte("a=1\nb=2\nc=3")}}, func(err error) { settled <- err }); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := testContext(t); l.(hub.Advancer).Advanced() != 2; time.Sleep(time.Millisecond) {
+		if deadline.Err() != nil {
+			t.Fatalf("%d answers told", l.(hub.Advancer).Advanced())
+		}
+	}
+	if len(settled) > 0 {
+		t.Error("settled early")
+	}
+	close(hold)
+	if err := <-settled; err != nil || l.(hub.Advancer).Advanced() != 3 {
+		t.Errorf("%v, %d answers", err, l.(hub.Advancer).Advanced())
+	}
+}
+
 // TestSpreadsKeepOrder sends many records, of which some hold no readings,
 // through windows that fit none of them.
 func TestSpreadsKeepOrder(t *testing.T) {
