@@ -265,6 +265,7 @@ func TestBadRecordDoesNotTakeItsBatchAlong(t *testing.T) {
 // the window.
 func TestRefusedFrameGoesBeforeTheNext(t *testing.T) {
 	var frames [][]uint64
+	sent := make(chan struct{})
 	srv := clienttest.Start(t, clienttest.Options{OnPublish: func(_ *clienttest.Session, p *packets.Packet) int {
 		_, entries, err := batch.Parse(p.Payload, 1<<20)
 		if err != nil {
@@ -275,6 +276,7 @@ func TestRefusedFrameGoesBeforeTheNext(t *testing.T) {
 			offsets = append(offsets, e.Offset)
 		}
 		if frames = append(frames, offsets); len(frames) == 1 {
+			<-sent
 			return 0x99
 		}
 		return 0
@@ -291,6 +293,7 @@ func TestRefusedFrameGoesBeforeTheNext(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	close(sent)
 	for range 4 {
 		if err := <-settled; err != nil {
 			t.Error(err)

@@ -157,9 +157,6 @@ func (p span) of(s []byte) []byte {
 	from, to := p.from, p.to
 	if from < 0 {
 		from = max(0, n+from)
-		if p.from+1 == p.to && -p.from > n { // a single level that is not there
-			return nil
-		}
 	}
 	switch {
 	case p.open:
