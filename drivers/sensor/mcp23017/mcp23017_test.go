@@ -146,6 +146,7 @@ func TestOutputsDoNotGlitch(t *testing.T) {
 	for _, before := range []string{"", "21 w 14 00 00\n21 w 00 00 00\n", "21 w 0a 80\n21 w 0a 00\n", "21 w 0a a0\n"} {
 		m, bus := i2ctest.NewMCP23017(), i2ctest.NewBus("i2c-test")
 		bus.Put(0x21, m)
+		m.Drive(3, true) // as an input it is high: low would be seen
 		ops, err := i2ctest.ReadOps(strings.NewReader(before))
 		if err != nil {
 			t.Fatal(err)
