@@ -297,7 +297,10 @@ func downgraded(t target, session []wire.Endpoint, s *settings) error {
 	here := false
 	for i := range session {
 		e := &session[i]
-		if e.Mode == t.Mode && e.PolicyURI == t.PolicyURI && slices.Equal(e.Certificate, t.Certificate) && e.ServerURI == t.ServerURI {
+		// Servers may leave the certificate out (OPC 10000-4, 5.7.2.2, serverEndpoints);
+		// that it is the channel's was checked already.
+		if e.Mode == t.Mode && e.PolicyURI == t.PolicyURI && e.ServerURI == t.ServerURI &&
+			(len(e.Certificate) == 0 || slices.Equal(leaf(e.Certificate), leaf(t.Certificate))) {
 			here = true
 		}
 		if rank(e, s) > rank(&t.Endpoint, s) {

@@ -324,7 +324,7 @@ func qualityOf(err error) (point.Quality, string) {
 	var status ua.StatusCode
 	switch {
 	case errors.As(err, &bad):
-		return bad.quality, bad.text
+		return bad.quality, err.Error()
 	case errors.As(err, &status):
 		return point.Quality(status), "the server answers " + wire.StatusText(status)
 	case errors.Is(err, context.DeadlineExceeded):

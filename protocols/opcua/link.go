@@ -158,6 +158,7 @@ func (l *link) session(c *conn, t target) error {
 		return l.refusal(err)
 	}
 	if err := fresh.activate(l.ctx, c.carrier, l.user); err != nil {
+		fresh.close(l.ctx, c.carrier) // else it would take one of the server's places for minutes
 		return err
 	}
 	c.ticket = fresh

@@ -137,6 +137,9 @@ func (p *peer) start(t testing.TB) {
 	}
 	var noise strings.Builder
 	cmd.Stderr = &noise
+	if testing.Verbose() {
+		cmd.Stderr = io.MultiWriter(&noise, os.Stderr)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

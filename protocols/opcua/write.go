@@ -185,6 +185,9 @@ func (c *conn) variantFor(ctx context.Context, sp *spec, n wire.NodeID, sh shape
 		if err != nil {
 			return nil, err
 		}
+		if now[0].Status>>30 == 2 {
+			return nil, now[0].Status
+		}
 		if t = now[0].Value.Type; t == wire.Null {
 			return nil, wrong(point.BadTypeMismatch, "the server does not say of which type the node is; the tag's type can")
 		}

@@ -5,7 +5,7 @@
 "use strict";
 const {
   OPCUAServer, OPCUACertificateManager, SecurityPolicy, MessageSecurityMode, Variant, DataType, VariantArrayType,
-  StatusCodes, LocalizedText, AccessLevelFlag, ensureDatatypeExtracted,
+  StatusCodes, LocalizedText, AccessLevelFlag, nodesets,
 } = require("node-opcua");
 const fs = require("fs");
 const path = require("path");
@@ -26,6 +26,7 @@ async function main() {
     port: o.port, hostname: "127.0.0.1", host: "127.0.0.1", resourcePath: "",
     certificateFile: o.certificate, privateKeyFile: o.key,
     serverCertificateManager: pki("pki"), userCertificateManager: pki("users"),
+    nodeset_filename: [nodesets.standard, path.join(__dirname, "types.xml")],
     serverInfo: { applicationUri: o.uri },
     securityPolicies: [
       SecurityPolicy.None, SecurityPolicy.Basic256Sha256, SecurityPolicy.Aes128_Sha256_RsaOaep, SecurityPolicy.Aes256_Sha256_RsaPss,
@@ -81,28 +82,28 @@ async function main() {
   broken.setValueFromSource(new Variant({ dataType: DataType.Double, value: 1 }), StatusCodes.BadSensorFailure);
 
   const analog = ns.addAnalogDataItem({
-    componentOf: plant, browseName: "Analog", nodeId: "s=Analog", dataType: "Double", minimumSamplingInterval: 10,
+    componentOf: plant, browseName: "Analog", nodeId: "s=Analog", dataType: "Double", minimumSamplingInterval: 0,
     engineeringUnitsRange: { low: -100, high: 300 },
     engineeringUnits: { displayName: "°C", unitId: 4408652, namespaceUri: "http://www.opcfoundation.org/UA/units/un/cefact", description: "degree Celsius" },
     value: new Variant({ dataType: DataType.Double, value: 20 }), accessLevel: "CurrentRead | CurrentWrite", userAccessLevel: "CurrentRead | CurrentWrite",
   });
   nodes.Analog = analog;
 
-  const pump = ns.createDataType({
-    browseName: "PumpType", isAbstract: false, subtypeOf: "Structure",
-    partialDefinition: [
-      { name: "Speed", dataType: DataType.Double, valueRank: -1 },
-      { name: "Name", dataType: DataType.String, valueRank: -1 },
-      { name: "Samples", dataType: DataType.Int16, valueRank: 1 },
-    ],
-  });
-  space.$$extraDataTypeManager = undefined; // so that types of namespaces made here are found
-  await ensureDatatypeExtracted(space);
-  const structure = space.constructExtensionObject(pump, { speed: 12.5, name: "P1", samples: [3, -4] });
-  ns.addVariable({
-    componentOf: plant, browseName: "Pump", nodeId: "s=Pump", dataType: pump.nodeId,
-    value: new Variant({ dataType: DataType.ExtensionObject, value: structure }),
-  });
+  const types = space.getNamespaceIndex("urn:holdfast:types");
+  const structured = (name, typeName, value, array) => {
+    const type = space.findDataType(typeName, types);
+    const make = (v) => space.constructExtensionObject(type, v);
+    ns.addVariable({
+      componentOf: plant, browseName: name, nodeId: "s=" + name, dataType: type.nodeId, valueRank: array ? 1 : -1,
+      value: new Variant({
+        dataType: DataType.ExtensionObject, arrayType: array ? VariantArrayType.Array : VariantArrayType.Scalar,
+        value: array ? value.map(make) : make(value),
+      }),
+    });
+  };
+  structured("Pump", "PumpType", { speed: 12.5, name: "P1", samples: [3, -4], position: { x: 1, y: -2 } });
+  structured("Points", "PointType", [{ x: 1, y: 2 }, { x: 3, y: 4 }], true);
+  structured("Recipe", "RecipeType", { step: 3, hot: true });
 
   // Values that count: a client that misses one sees the hole.
   const ticks = [];
