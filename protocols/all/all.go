@@ -14,6 +14,7 @@ import (
 	"holdfast/protocols"
 	"holdfast/protocols/local"
 	"holdfast/protocols/modbus"
+	"holdfast/protocols/opcua"
 	"holdfast/protocols/sim"
 )
 
@@ -29,6 +30,7 @@ type Host struct {
 	OpenSensor  func(ctx context.Context, chip string, on sensor.Bus, address uint16, options map[string]string) (sensor.Sensor, error)
 	ReadFile    func(name string) ([]byte, error) // for recorded traces
 	Modbus      modbus.Options                    // zero: the system's sockets and serial ports
+	OPCUA       opcua.Options                     // zero: servers without security only; ReadFile is that above
 }
 
 // table is the list. A new protocol is one line here.
@@ -36,6 +38,7 @@ func table() map[string]func(protocols.Env, Host) protocols.Adapter {
 	return map[string]func(protocols.Env, Host) protocols.Adapter{
 		"local":  func(e protocols.Env, h Host) protocols.Adapter { return local.New(e, h.local()) },
 		"modbus": func(e protocols.Env, h Host) protocols.Adapter { return modbus.New(e, h.Modbus) },
+		"opcua":  func(e protocols.Env, h Host) protocols.Adapter { return opcua.New(e, h.opcua()) },
 		"sim":    func(e protocols.Env, h Host) protocols.Adapter { return sim.New(e, sim.Options{ReadFile: h.ReadFile}) },
 	}
 }
@@ -45,6 +48,14 @@ func (h Host) local() local.Options {
 		Lines: h.Lines, OpenI2C: h.OpenI2C, OpenSPI: h.OpenSPI, Files: h.Files,
 		CheckSensor: h.CheckSensor, OpenSensor: h.OpenSensor,
 	}
+}
+
+func (h Host) opcua() opcua.Options {
+	o := h.OPCUA
+	if o.ReadFile == nil {
+		o.ReadFile = h.ReadFile
+	}
+	return o
 }
 
 // Names returns the names of the protocols, sorted.

@@ -22,8 +22,10 @@ import (
 // Options change how an adapter works. With the zero value it speaks to servers
 // without security only.
 type Options struct {
-	FS  disk.FS // where certificates are kept; nil = nowhere, and security is refused
-	Dir string  // folder in FS; "" = "opcua"
+	// OpenFS returns where certificates are kept. It is called when the first
+	// session that needs them connects. nil = nowhere, and security is refused.
+	OpenFS func() (disk.FS, error)
+	Dir    string // folder there; "" = "opcua"
 
 	URI      string   // our ApplicationUri; "" = urn:<first host>:holdfast
 	Hosts    []string // names and addresses of this machine, for our certificate
@@ -78,21 +80,26 @@ func New(env protocols.Env, o Options) *Adapter {
 func (a *Adapter) store() (*trust.Store, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.opened != nil || a.o.FS == nil {
+	if a.opened != nil || a.o.OpenFS == nil {
 		return a.opened, nil
 	}
-	s, err := trust.Open(a.o.FS, a.o.Dir, a.env.Clock)
-	if err == nil {
-		a.opened = s
+	fs, err := a.o.OpenFS()
+	if err != nil {
+		return nil, fmt.Errorf("certificate store: %w", err)
 	}
-	return s, err
+	s, err := trust.Open(fs, a.o.Dir, a.env.Clock)
+	if err != nil {
+		return nil, err
+	}
+	a.opened = s
+	return s, nil
 }
 
 // Check implements [protocols.Adapter].
 func (a *Adapter) Check(d protocols.Device) error {
 	s, err := parseSettings(d.Settings)
 	errs := []error{err}
-	if a.o.FS == nil && s.secured() && err == nil {
+	if a.o.OpenFS == nil && s.secured() && err == nil {
 		errs = append(errs, errors.New(`key "security_policy": there is no data directory for certificates here, so only "None" works`))
 	}
 	_, err = parseTags(d.Tags)

@@ -155,8 +155,12 @@ func (p *peer) start(t testing.TB) {
 // line returns the next answer; what the server's libraries print is passed over.
 func (p *peer) line() string {
 	for p.out.Scan() {
-		if s, ok := strings.CutPrefix(p.out.Text(), "@@ "); ok {
+		s, ok := strings.CutPrefix(p.out.Text(), "@@ ")
+		if ok {
 			return s
+		}
+		if testing.Verbose() {
+			fmt.Fprintln(os.Stderr, "server:", s)
 		}
 	}
 	return ""
@@ -292,7 +296,7 @@ func newAdapter(t testing.TB, certs ...[]byte) *Adapter {
 	}
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: level}))
 	a := New(protocols.Env{Clock: clock.NewReal(), Log: log}, Options{
-		FS: fs, Hosts: []string{"localhost"}, ReadFile: os.ReadFile, Getenv: os.Getenv,
+		OpenFS: func() (disk.FS, error) { return fs, nil }, Hosts: []string{"localhost"}, ReadFile: os.ReadFile, Getenv: os.Getenv,
 	})
 	store, err := a.store()
 	if err != nil {

@@ -39,6 +39,7 @@ async function main() {
   });
   await server.initialize();
   const space = server.engine.addressSpace;
+  space.installAlarmsAndConditionsService();
   for (let i = 0; i < o.extra; i++) space.registerNamespace("urn:holdfast:extra" + i);
   const ns = space.registerNamespace("urn:holdfast:test");
   const plant = ns.addObject({ organizedBy: space.rootFolder.objects, browseName: "Plant", nodeId: "s=Plant", eventSourceOf: space.rootFolder.objects.server, eventNotifier: 1 });
