@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 var seed = flag.Uint64("seed", 0, "seed of the random series, 0 for a new one")
@@ -335,6 +336,9 @@ func FuzzWildcard(f *testing.F) {
 	f.Add("press*/temp*", "press7/temp")
 	f.Add("a?c", "abc")
 	f.Fuzz(func(t *testing.T, pattern, name string) {
+		if !utf8.ValidString(pattern) || !utf8.ValidString(name) {
+			return // names are checked; two halves of a character would join
+		}
 		if !strings.ContainsAny(pattern, "*?") && wildcard(pattern, name) != (string([]rune(pattern)) == string([]rune(name))) {
 			t.Errorf("without wildcards %q and %q", pattern, name)
 		}
