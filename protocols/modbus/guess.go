@@ -56,24 +56,33 @@ func Interpret(items *Items) []Guess {
 }
 
 // habit returns the order that most of the plausible floating-point numbers of a
-// device stand in, "" when there are too few to tell.
+// device stand in, "" when there are too few to tell. Read one register too late,
+// numbers in one order look like numbers in another; so the most plausible set of
+// them counts, and that values of two registers mostly begin at even items.
 func habit(items *Items) string {
-	best, most := "", 1
+	best, most := "", 0
 	for _, name := range doubleOrders {
 		o := mustOrder(name)
-		n := 0
+		n, sum := 0, 0
 		for i := 0; i+1 < len(items.Words); i++ {
-			if items.There[i] && items.There[i+1] && floatScore(bits32(items.Words[i:], o)) >= 60 {
+			if !items.There[i] || !items.There[i+1] {
+				continue
+			}
+			if score := floatScore(bits32(items.Words[i:], o)); score >= 60 {
 				n++
+				sum += score + even(items.From+i)
 				i++ // values do not overlap
 			}
 		}
-		if n > most {
-			best, most = name, n
+		if n >= 2 && sum > most {
+			best, most = name, sum
 		}
 	}
 	return best
 }
+
+// even is what beginning at an even item is worth.
+func even(item int) int { return 3 * (1 - item%2) }
 
 func mustOrder(name string) order {
 	o, err := parseOrder(name)
@@ -107,7 +116,7 @@ func interpretRun(from int, words []uint16, habit string) []Guess {
 		best[i] = choice{best[i+1].score + g.Single[0].Score, 1}
 		if i+1 < len(words) {
 			g.Double = doubleReadings(words[i], words[i+1], habit)
-			if score := best[i+2].score + 2*g.Double[0].Score; score > best[i].score {
+			if score := best[i+2].score + 2*g.Double[0].Score + even(from+i); score > best[i].score {
 				likely[i], best[i] = g.Double[0], choice{score, 2}
 			}
 		}
@@ -160,10 +169,10 @@ func doubleReadings(a, b uint16, habit string) []Reading {
 		}
 		add := func(typ, value string, score int) {
 			switch {
-			case habit == name:
-				score += 15
-			case habit != "":
+			case habit != "" && habit != name:
 				score -= 10
+			case habit == name && typ == "float32":
+				score += 15
 			}
 			out = append(out, Reading{Type: typ, Order: name, Value: value, Score: min(max(score, 0), 100)})
 		}
@@ -220,7 +229,7 @@ func wholeScores(v uint32) (signed, unsigned int) {
 	case high == 0:
 		return 24, 25
 	case high <= 0xff && low >= 0x1000:
-		return 38, 39 // less than that of two small numbers
+		return 37, 38 // less than that of two small numbers
 	case high <= 0xfff && low >= 0x1000:
 		return 29, 30
 	case high == 0xffff && low >= 0x8000:

@@ -235,6 +235,7 @@ func TestGuesses(t *testing.T) {
 		{"counter", words(3, double(1234567, "ABCD")), "0:uint16/ABCD 1:uint32/ABCD"},
 		{"counter, registers swapped", words(double(1234567, "CDAB")), "0:uint32/CDAB"},
 		{"text", words(1, "HOLDFAST GATE 17", 0, 0, 500), "0:uint16/ABCD 1:string(20)/ 11:uint16/ABCD"},
+		{"meter and words", words(meter("ABCD"), 345, 0xffec), "0:float32/ABCD 2:float32/ABCD 4:float32/ABCD 6:float32/ABCD 8:float32/ABCD 10:float32/ABCD 12:float32/ABCD 14:uint16/ABCD 15:int16/ABCD"},
 		{"odd start", words(5, single(230.5, "ABCD"), single(231.5, "ABCD")), "0:uint16/ABCD 1:float32/ABCD 3:float32/ABCD"},
 	} {
 		guesses := Interpret(allThere(c.words))

@@ -42,8 +42,8 @@ Options:
         --dry-run        print what would change in which file, write nothing
         --replace        replace field devices of the same name
         --device NAME    name of the field device, for lists that have none
-        --set KEY=VALUE  a key of every imported device, such as address=10.0.0.7,
-                         for what the file does not say; may be repeated
+        --set KEY=VALUE  a key of every imported device that the file does not
+                         have, such as address=10.0.0.7; may be repeated
 
 Examples:
     $ holdfast config import telegraf /etc/telegraf/telegraf.conf --dry-run
@@ -61,7 +61,7 @@ Passwords are in it.
 
 Examples:
     $ holdfast config export > plant.toml
-    $ holdfast config export press7 | ssh line-8 holdfast config import holdfast -
+    $ holdfast config export press7 | ssh l8 holdfast config import holdfast -
 `
 
 func (a *app) configImportCommand() *cobra.Command {

@@ -13,6 +13,9 @@ Usage:
     holdfast write DEVICE/TAG VALUE     command a field device
     holdfast config check | show | import | export
                                         look at the configuration, exchange it
+    holdfast browse DEVICE | modbus TARGET
+                                        look at what a field device offers
+    holdfast library [PRODUCT]          products whose tags are known
     holdfast journal inspect | verify   look at the hub's log on disk
     holdfast passwd                     make a password hash for a hub user
     holdfast completion SHELL           script for bash, zsh or fish
@@ -123,7 +126,7 @@ Usage:
     holdfast config check [-c FILE]   tell every mistake, with file and line
     holdfast config show [-c FILE]    print what is in force, defaults included
     holdfast config import KIND FILE  take over another program's configuration
-    holdfast config export [DEVICE]   print field devices and tags as one document
+    holdfast config export [DEVICE]   print field devices and tags in one piece
 
 Checking opens nothing but the configuration and its tag tables.
 `

@@ -310,8 +310,12 @@ address = "40001"
 `
 	files := map[string]string{"c/config.toml": old}
 	r := readSample(t, 4) // kepware: device press, classes 100ms, 1s, 10s
-	if _, err := r.Plan("c/config.toml", false, readFrom(files)); err == nil || !strings.Contains(err.Error(), `has a field device "press" already`) {
+	if _, err := r.Plan("c/config.toml", false, readFrom(files)); err == nil || !strings.Contains(err.Error(), `has field device "press" already`) {
 		t.Fatalf("a device was replaced: %v", err)
+	}
+	edited := map[string]string{"c/tags/press.csv": "name,address\na,40001\n"}
+	if _, err := r.Plan("c/config.toml", false, readFrom(edited)); err == nil || !strings.Contains(err.Error(), "tags/press.csv has") {
+		t.Fatalf("a tag table was replaced: %v", err)
 	}
 	got := into(t, r, "c/config.toml", files, true)
 	text := got["c/config.toml"]

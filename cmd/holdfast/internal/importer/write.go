@@ -32,13 +32,13 @@ type ExistsError struct{ Device, File string }
 
 // Error names the device.
 func (e *ExistsError) Error() string {
-	return fmt.Sprintf("%s has a field device %q already, and it is another one", e.File, e.Device)
+	return fmt.Sprintf("%s has field device %q already, and it is not the same", e.File, e.Device)
 }
 
 // Plan returns the files that a configuration consists of when the result is in
 // it: the configuration at path, which may not exist yet, and a tag table for each
-// device in the folder tags beside it. A device of the same name is replaced only if
-// replace says so. Scan classes whose name has another meaning there are given
+// device in the folder tags beside it. A device of the same name, or its tag table,
+// that is not the same is replaced only if replace says so. Scan classes whose name has another meaning there are given
 // another name. Nothing is written.
 func (r *Result) Plan(path string, replace bool, read config.Files) ([]File, error) {
 	old, err := readOld(read, path)
@@ -67,9 +67,12 @@ func (r *Result) Plan(path string, replace bool, read config.Files) ([]File, err
 			if table.Old, err = readOld(read, table.Path); err != nil {
 				return nil, err
 			}
+			if table.Old != nil && !table.Same() && !replace {
+				return nil, &ExistsError{d.Name, table.Path}
+			}
 			tables = append(tables, table)
 		}
-		if text, err = putDevice(path, text, d.Name, fragment, replace || len(table.Old) > 0 && bytes.Equal(table.Old, table.New)); err != nil {
+		if text, err = putDevice(path, text, d.Name, fragment, replace); err != nil {
 			return nil, err
 		}
 	}
