@@ -26,7 +26,8 @@ type checker struct {
 	dir   string // of the configuration, for relative names
 	more  strict.Mistakes
 
-	classless bool // the scan classes have mistakes: what hangs on them is not told again
+	classless bool  // the scan classes have mistakes: what hangs on them is not told again
+	reduced   []int // how many tags each rule of field.reduce has matched
 }
 
 func (k *checker) err() error {

@@ -119,7 +119,10 @@ type Field struct {
 	Class    string           `toml:"class"`  // of tags and devices that name none
 	Outbox   int              `toml:"outbox"` // readings that may wait for the hub
 	Commands Commands         `toml:"commands"`
+	Reduce   []map[string]any `toml:"reduce"` // rules for tags by wildcard; a later one wins
 	Devices  []Device         `toml:"device"`
+
+	Rules []point.ReduceRule `toml:"-"` // Reduce, read
 }
 
 // Class is one scan class: a period, or a table of period, timeout and

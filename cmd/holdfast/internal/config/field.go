@@ -10,7 +10,9 @@ import (
 	"holdfast/cmd/holdfast/internal/strict"
 	"holdfast/hub/upstream/mqtt"
 	"holdfast/protocols"
+	"holdfast/protocols/point"
 	"holdfast/protocols/poll"
+	"holdfast/protocols/tagfile"
 )
 
 // DeviceCheck is the Check of a protocol's adapter.
@@ -78,10 +80,33 @@ func (k *checker) field() {
 			k.doc.Add(d.path, "%s is not between 10ms and 1h", d.d)
 		}
 	}
+	k.reduce()
 	names := map[string]bool{}
 	for i := range f.Devices {
 		k.device(strict.At("field.device", i), &f.Devices[i], names)
 	}
+	for i, n := range k.reduced {
+		if n == 0 {
+			k.doc.Add(strict.At("field.reduce", i)+".match", "%q matches no tag\npatterns are device/tag, with * and ?", f.Rules[i].Match)
+		}
+	}
+}
+
+// reduce reads the rules that reduce the readings of many tags.
+func (k *checker) reduce() {
+	f := &k.c.Field
+	for i, table := range f.Reduce {
+		at := strict.At("field.reduce", i)
+		rule, err := tagfile.RuleFromTable(table)
+		k.tableMistakes(at, err)
+		if err == nil {
+			if err := rule.Check(); err != nil {
+				k.doc.Add(at, "%v", err)
+			}
+		}
+		f.Rules = append(f.Rules, rule)
+	}
+	k.reduced = make([]int, len(f.Rules))
 }
 
 // class reports whether a scan class is known.
@@ -107,6 +132,11 @@ func (k *checker) device(path string, d *Device, names map[string]bool) {
 		}
 	}
 	sound := k.tags(path, d)
+	var matched []int
+	d.Tags, matched = point.ApplyRules(k.c.Field.Rules, d.Name, d.Tags)
+	for i, n := range matched {
+		k.reduced[i] += n
+	}
 	check := k.kinds.Protocol(d.Protocol)
 	if check == nil {
 		k.choice(path+".protocol", d.Protocol, k.kinds.Protocols...)

@@ -77,17 +77,23 @@ func (k *checker) tagTable(path string, table library.Table) (tag point.Tag, sou
 		at = strict.At(path+".tag", table.Own)
 	}
 	tag, err := tagfile.FromTable(table.Keys)
+	k.tableMistakes(at, err)
+	return tag, err == nil
+}
+
+// tableMistakes tells what is wrong in a table of the configuration that
+// package tagfile reads.
+func (k *checker) tableMistakes(at string, err error) {
 	for _, e := range flatten(err) {
 		var m *tagfile.Mistake
-		if errors.As(e, &m) {
-			place := at
-			if m.Key != "" {
-				place = strict.Join(at, m.Key)
-			}
-			k.doc.Add(place, "%s\n%s", m.Text, m.Hint)
+		if !errors.As(e, &m) {
+			k.doc.Add(at, "%v", e)
 			continue
 		}
-		k.doc.Add(at, "%v", e)
+		place := at
+		if m.Key != "" {
+			place = strict.Join(at, m.Key)
+		}
+		k.doc.Add(place, "%s\n%s", m.Text, m.Hint)
 	}
-	return tag, err == nil
 }
