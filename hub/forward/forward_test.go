@@ -380,12 +380,6 @@ func (s *deadStore) Put(d *DeadLetter, done func(error)) error {
 	return nil
 }
 
-func (s *deadStore) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.kept)
-}
-
 func TestRefusedBecomesDeadLetter(t *testing.T) {
 	b := newBench(t)
 	b.log.add(b.clk, repeat(10, 5, "a", "b")...)

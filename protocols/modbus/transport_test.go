@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"testing"
-	"time"
 
 	sim "holdfast/hil/plant/modbus"
 	"holdfast/protocols/point"
@@ -98,6 +97,3 @@ func withSettings(set map[string]any, pairs ...any) map[string]any {
 	}
 	return out
 }
-
-// ms is a duration as it stands in a configuration.
-func ms(n int) string { return (time.Duration(n) * time.Millisecond).String() }

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"context"
-	"fmt"
 	"io/fs"
 	"math"
 	"slices"
@@ -289,7 +288,7 @@ func FuzzParseTrace(f *testing.F) {
 			at = 0
 		}
 		if text, ok := tr.cell(time.Duration(at), true); !ok || !slices.Contains(tr.cells, text) {
-			t.Fatal(fmt.Sprintf("%q at %d is no cell of the trace", text, at))
+			t.Fatalf("%q at %d is no cell of the trace", text, at)
 		}
 	})
 }
