@@ -311,9 +311,6 @@ func (s *subscription) monitorModel(ctx context.Context, c *conn) {
 	}, &res)
 }
 
-// stale notes that nodes may have become others; run does something about it.
-func (s *subscription) stale(*conn) { s.recheck.Store(true) }
-
 // mend makes the items again that the server refused, and moves those whose
 // address has come to mean another node.
 func (s *subscription) mend(ctx context.Context) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,7 +189,11 @@ func (l *link) forget(t *ticket) {
 func (l *link) serve(c *conn) error {
 	defer c.Close()
 	c.publisher = newPublisher(l, c)
-	if err := l.restore(c); err != nil {
+	alive := map[uint32]bool{}
+	if !c.kept {
+		alive = l.transfer(c)
+	}
+	if err := l.restore(c, alive); err != nil {
 		return err
 	}
 	l.up(c)
@@ -201,7 +204,7 @@ func (l *link) serve(c *conn) error {
 	work.Go(func() { c.publisher.run(ctx) })
 	work.Go(func() { l.watch(ctx, c) })
 	// A subscription that began while the others were brought back.
-	if err := l.restore(c); err != nil {
+	if err := l.restore(c, nil); err != nil {
 		return err
 	}
 	select {
@@ -220,16 +223,10 @@ func (l *link) finish(c *conn) {
 	c.ticket.close(ctx, c.carrier)
 }
 
-// restore is the third step of the ladder, for all subscriptions.
-func (l *link) restore(c *conn) error {
-	l.mu.Lock()
-	subs := slices.Clone(l.subs)
-	l.mu.Unlock()
-	alive := map[uint32]bool{}
-	if !c.kept {
-		alive = l.transfer(c, subs)
-	}
-	for _, s := range subs {
+// restore brings the subscriptions to the connection, those alive as they are and
+// the others, which is the third step of the ladder, anew.
+func (l *link) restore(c *conn, alive map[uint32]bool) error {
+	for _, s := range l.list() {
 		if err := s.restore(l.ctx, c, c.kept || alive[s.number()]); err != nil {
 			return err
 		}
@@ -237,11 +234,11 @@ func (l *link) restore(c *conn) error {
 	return nil
 }
 
-// transfer asks the server to give subscriptions of a lost session to the new
+// transfer asks the server to give the subscriptions of a lost session to the new
 // one (OPC 10000-4, 5.14.7), and returns those that it did.
-func (l *link) transfer(c *conn, subs []*subscription) map[uint32]bool {
+func (l *link) transfer(c *conn) map[uint32]bool {
 	var ids []uint32
-	for _, s := range subs {
+	for _, s := range l.list() {
 		if n := s.number(); n != 0 {
 			ids = append(ids, n)
 		}
@@ -351,7 +348,7 @@ func (l *link) watch(ctx context.Context, c *conn) {
 		l.observe(serverState(values))
 		if ns, ok := namespaceArray(&values[2]); ok && c.renamed(ns) {
 			l.log.Info("the server's namespaces changed", "namespaces", len(ns))
-			l.recheck(c)
+			l.recheck()
 		}
 	}
 }
@@ -385,12 +382,9 @@ func (l *link) observe(state string) {
 }
 
 // recheck tells the subscriptions that nodes may have become others.
-func (l *link) recheck(c *conn) {
-	l.mu.Lock()
-	subs := slices.Clone(l.subs)
-	l.mu.Unlock()
-	for _, s := range subs {
-		s.stale(c)
+func (l *link) recheck() {
+	for _, s := range l.list() {
+		s.recheck.Store(true)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"time"
 
 	"github.com/gopcua/opcua/ua"
 	"github.com/gopcua/opcua/uapolicy"
@@ -20,7 +21,8 @@ type inbound struct {
 	buf      []byte // of one chunk
 	channel  uint32
 	current  keys
-	previous keys // until the server has used the current ones
+	previous keys          // which the server may still use for a while, mixed with the current ones (OPC 10000-6, 6.7.4)
+	until    time.Duration // elapsed time at which the previous ones end
 	sequence uint32
 	begun    bool                // sequence is known
 	chunks   map[uint32]*partial // messages of which the end is missing, by request id
@@ -230,9 +232,10 @@ func (c *Channel) unseal(r *wire.Reader, body []byte) ([]byte, error) {
 	switch token {
 	case c.in.current.token:
 		k = c.in.current
-		c.in.previous = keys{} // whoever uses the new keys does not go back
 	case c.in.previous.token:
-		k = c.in.previous
+		if c.o.Clock.Elapsed() < c.in.until {
+			k = c.in.previous
+		}
 	}
 	if k.algo == nil {
 		return nil, fmt.Errorf("a message under token %d, which is not in use", token)

@@ -115,6 +115,9 @@ func (c *Channel) install(op *opening, m wire.Message) error {
 	}
 	k := keys{token: res.Token, algo: algo}
 	c.in.previous, c.in.current = c.in.current, k
+	// They are renewed at three quarters of their life, and count for a quarter more
+	// than the whole of it (OPC 10000-4, 5.6.2.1).
+	c.in.until = c.o.Clock.Elapsed() + life/2
 	c.send.Lock()
 	c.out.channel, c.out.keys = res.Channel, k
 	c.send.Unlock()
