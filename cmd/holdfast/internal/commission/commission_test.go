@@ -105,14 +105,12 @@ func TestBrowse(t *testing.T) {
 │  ├─ temp  Double rw  b.t
 │  ├─ pressure/1  Double rw  b.p
 │  └─ boiler2  boiler2
-│     ├─ boiler  boiler
-│     │  └─ … shown above
+│     ├─ boiler  boiler  … shown above
 │     └─ temp  Double rw  b2.t
 ├─ oven  oven
 │  ├─ temp  Double rw  o.t
 │  └─ temp  Double rw  o.t2
-├─ bad  bad
-│  └─ … access denied
+├─ bad  bad  … access denied
 └─ reset  method w  m`
 	if got := strings.Join(tree.Lines(), "\n"); got != want {
 		t.Errorf("got\n%s", got)
@@ -135,8 +133,13 @@ func TestBrowse(t *testing.T) {
 
 func TestBrowseBounds(t *testing.T) {
 	tree, err := Browse(context.Background(), plant, "", Bounds{Depth: 1, Nodes: 100})
-	if err != nil || tree.Children[0].More != "deeper than asked for" {
-		t.Errorf("%v %+v", err, tree.Children[0])
+	if err != nil || tree.Lines()[0] != "├─ boiler  boiler  …" {
+		t.Errorf("%v %q", err, tree.Lines())
+	}
+	// Level by level: the neighbours come before what is below.
+	tree, err = Browse(context.Background(), plant, "", Bounds{Depth: 9, Nodes: 5})
+	if err != nil || len(tree.Children) != 4 || len(tree.Children[0].Children) != 1 || tree.Children[1].More != "more nodes than asked for" {
+		t.Errorf("%v\n%s", err, strings.Join(tree.Lines(), "\n"))
 	}
 	tree, err = Browse(context.Background(), plant, "", Bounds{Depth: 9, Nodes: 2})
 	nodes, _ := tree.Count()

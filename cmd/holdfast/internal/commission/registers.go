@@ -107,8 +107,7 @@ func WriteBits(w io.Writer, width int, items *modbus.Items) {
 		var b strings.Builder
 		some := false
 		for i := at; i < min(at+16, len(items.Words)); i++ {
-			switch {
-			case i > at && (i-at)%4 == 0:
+			if i > at && (i-at)%4 == 0 {
 				b.WriteByte(' ')
 			}
 			if !items.There[i] {

@@ -2,7 +2,6 @@ package commission
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -24,17 +23,37 @@ type Tree struct {
 	More     string // why there is no more below; "" when that is all
 }
 
-// Browse follows a device's nodes from an address, "" for the root. Nodes that were
-// seen are not followed again: address spaces have circles. An error is one of the
-// start itself; trouble further down stands in the tree.
+// Why a tree does not go on.
+const (
+	deeper = "deeper than asked for"
+	full   = "more nodes than asked for"
+	above  = "shown above"
+)
+
+// Browse follows a device's nodes from an address, "" for the root, level by level,
+// so that the bound on nodes does not hide the neighbours of a large folder.
+// Nodes that were seen are not followed again: address spaces have circles. An error
+// is one of the start itself; trouble further down stands in the tree.
 func Browse(ctx context.Context, b protocols.Browser, from string, bounds Bounds) (*Tree, error) {
-	w := walker{b: b, bounds: bounds, seen: map[string]bool{from: true}}
 	root := &Tree{Node: protocols.Node{Address: from, Folder: true}}
-	err := w.below(ctx, root, 0)
-	if err == nil && ctx.Err() != nil {
-		err = ctx.Err()
+	w := walker{b: b, bounds: bounds, seen: map[string]bool{from: true}, level: []*Tree{root}}
+	for depth := 0; len(w.level) > 0; depth++ {
+		level := w.level
+		w.level = nil
+		for _, t := range level {
+			if depth >= bounds.Depth {
+				t.More = deeper
+				continue
+			}
+			if err := w.open(ctx, t); err != nil {
+				if t == root || ctx.Err() != nil {
+					return root, err
+				}
+				t.More = err.Error()
+			}
+		}
 	}
-	return root, err
+	return root, nil
 }
 
 type walker struct {
@@ -42,13 +61,13 @@ type walker struct {
 	bounds Bounds
 	seen   map[string]bool
 	nodes  int
+	level  []*Tree // folders to open next
 }
 
-var errFull = errors.New("more nodes than asked for")
-
-func (w *walker) below(ctx context.Context, t *Tree, depth int) error {
-	if depth >= w.bounds.Depth {
-		t.More = "deeper than asked for"
+// open asks for the children of a node.
+func (w *walker) open(ctx context.Context, t *Tree) error {
+	if w.nodes >= w.bounds.Nodes {
+		t.More = full
 		return nil
 	}
 	children, err := w.b.Browse(ctx, t.Address)
@@ -57,33 +76,25 @@ func (w *walker) below(ctx context.Context, t *Tree, depth int) error {
 	}
 	for _, n := range children {
 		if w.nodes >= w.bounds.Nodes {
-			t.More = errFull.Error()
+			t.More = full
 			return nil
 		}
 		w.nodes++
 		c := &Tree{Node: n}
 		t.Children = append(t.Children, c)
-		if w.seen[n.Address] {
-			if n.Folder {
-				c.More = "shown above"
-			}
-			continue
+		switch {
+		case w.seen[n.Address] && n.Folder:
+			c.More = above
+		case n.Folder:
+			w.level = append(w.level, c)
 		}
 		w.seen[n.Address] = true
-		if !n.Folder {
-			continue
-		}
-		if err := w.below(ctx, c, depth+1); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			c.More = err.Error()
-		}
 	}
 	return nil
 }
 
-// Lines renders a tree, one node on a line: name, type and access, address.
+// Lines renders a tree, one node on a line: name, type and access, address, and
+// why there is no more below it.
 func (t *Tree) Lines() []string {
 	var out []string
 	var visit func(t *Tree, prefix string)
@@ -98,10 +109,16 @@ func (t *Tree) Lines() []string {
 				line += "  " + c.Type + " " + c.Access.String()
 			}
 			line += "  " + clean(c.Address)
+			switch {
+			case c.More == deeper:
+				line += "  …"
+			case c.More != "" && len(c.Children) == 0:
+				line += "  … " + clean(c.More)
+			}
 			out = append(out, line)
 			visit(c, prefix+next)
 		}
-		if t.More != "" {
+		if t.More != "" && len(t.Children) > 0 {
 			out = append(out, prefix+"└─ … "+clean(t.More))
 		}
 	}

@@ -41,6 +41,7 @@ func (r *Result) Check(file string, protocol func(name string) config.DeviceChec
 		}
 	}
 	r.dropEmpty(file)
+	r.order()
 }
 
 func (r *Result) checkDevice(file string, d *Device, check config.DeviceCheck) {

@@ -223,7 +223,7 @@ func (e *edgex) resources(d *Device, p *edgexProfile, auto map[string]autoEvent)
 		a, read := auto[e.text(n.peek("name"), "")]
 		switch {
 		case read:
-			t.Class = p.classOf(e, a)
+			t.Class = e.result.class(a.interval)
 			if a.threshold > 0 {
 				t.Dead = point.Deadband{Kind: point.Absolute, Value: a.threshold}
 			} else if a.onChange {
@@ -235,8 +235,6 @@ func (e *edgex) resources(d *Device, p *edgexProfile, auto map[string]autoEvent)
 		d.add(t, n.at())
 	}
 }
-
-func (p *edgexProfile) classOf(e *edgex, a autoEvent) string { return e.result.class(a.interval) }
 
 // edgexTables are EdgeX's names of the tables.
 var edgexTables = map[string]modbus.Table{

@@ -25,6 +25,8 @@ type Result struct {
 	Classes map[string]config.Class // scan classes that devices and tags name
 	Devices []Device
 	Notes   []Note // in the order of files and lines
+
+	files []string // names, in the order in which they were given
 }
 
 // Tags returns the number of tags of all devices.
@@ -177,14 +179,18 @@ func (r *Result) finish(in []Input, o Options) {
 		}
 	}
 	r.dropEmpty(in[0].Name)
-	place := map[string]int{}
-	for i, f := range in {
-		place[f.Name] = i
+	for _, f := range in {
+		r.files = append(r.files, f.Name)
 	}
+	r.order()
+}
+
+// order sorts notes as they stand in the files. What several devices share is told
+// once.
+func (r *Result) order() {
 	slices.SortStableFunc(r.Notes, func(a, b Note) int {
-		return cmp.Or(cmp.Compare(place[a.File], place[b.File]), cmp.Compare(a.Line, b.Line))
+		return cmp.Or(cmp.Compare(slices.Index(r.files, a.File), slices.Index(r.files, b.File)), cmp.Compare(a.Line, b.Line))
 	})
-	// What several devices share is told once.
 	told := map[Note]bool{}
 	r.Notes = slices.DeleteFunc(r.Notes, func(n Note) bool {
 		again := told[n]

@@ -353,7 +353,7 @@ func TestCheckLeavesOut(t *testing.T) {
 		t.Errorf("%d tags, %v", r.Tags(), r.Notes)
 	}
 	r.Check("x.csv", func(string) config.DeviceCheck { return nil })
-	if len(r.Devices) != 0 || !strings.Contains(r.Notes[len(r.Notes)-1].Why, `does not speak "modbus"`) {
+	if len(r.Devices) != 0 || !strings.Contains(r.Notes[0].Why, `does not speak "modbus"`) {
 		t.Errorf("%+v", r)
 	}
 }

@@ -63,19 +63,6 @@ func (n *node) get(key string) *node {
 	return c
 }
 
-// fold returns a child whose name is the same but for upper and lower case.
-func (n *node) fold(key string) *node {
-	if c := n.get(key); c != nil || n == nil {
-		return c
-	}
-	for _, k := range n.keys {
-		if strings.EqualFold(k, key) {
-			return n.get(k)
-		}
-	}
-	return nil
-}
-
 // items returns the elements of a list, marked as used. A single value counts as
 // a list of one.
 func (n *node) items() []*node {

@@ -345,7 +345,7 @@ func (t *telegraf) byteOrder(n *node) string {
 	return order
 }
 
-// tables are the names that Telegraf has for the tables.
+// telegrafTables are the names that Telegraf has for the tables.
 var telegrafTables = map[string]modbus.Table{"coil": modbus.Coil, "discrete": modbus.Discrete, "holding": modbus.Holding, "input": modbus.Input}
 
 // request reads one request.
