@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -148,6 +149,11 @@ func (j *Journal) settle(group []*Batch, err error) {
 		if b.Done != nil {
 			b.Done(b.First, err)
 		}
+	}
+	if len(group) == 1 {
+		// Somebody waits for this one answer alone: let it leave before the
+		// group is handed out.
+		runtime.Gosched()
 	}
 	if err == nil && len(group) > 0 && j.o.OnCommit != nil {
 		j.o.OnCommit(group)
