@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.."
 
 packages="mosquitto mosquitto-clients socat mbpoll libmodbus-dev python3-pymodbus pkg-config gcc libc6-dev"
 
+command -v npm >/dev/null 2>&1 || packages="$packages nodejs npm"
+
 missing=""
 for p in $packages; do
 	dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,5 +135,27 @@ func TestProcessor(t *testing.T) {
 	}
 	if _, err := processor(1 << 30); err == nil {
 		t.Error("a process that does not exist has a processor time")
+	}
+}
+
+func TestAges(t *testing.T) {
+	now := time.UnixMicro(1_760_000_000_000_000)
+	for _, k := range []struct {
+		g       *gateway
+		payload string
+		want    []time.Duration
+		tags    int
+	}{
+		{&modbusGateways[0], `{"readings":[{"tag":"clock","value":1759999999999000},{"tag":"a","value":1}]}`, []time.Duration{time.Millisecond}, 2},
+		{&modbusGateways[1], "m,name=d0 clock=1759999999998000u,r0004=5i 1760000000000000000\n", []time.Duration{2 * time.Millisecond}, 2},
+		{&opcuaGateways[0], `{"readings":[{"tag":"a","value":1.5,"source":1759999999990000}]}`, []time.Duration{10 * time.Millisecond}, 1},
+		{&opcuaGateways[1], "d0,id=x Quality=\"OK (0x0)\",t0=1.5 1759999999997000000\nd0,id=y Quality=\"OK (0x0)\",t1=1.5 1759999999996000000\n",
+			[]time.Duration{3 * time.Millisecond, 4 * time.Millisecond}, 2},
+	} {
+		var got []time.Duration
+		k.g.ages([]byte(k.payload), now, func(d time.Duration) { got = append(got, d) })
+		if !slices.Equal(got, k.want) || k.g.tags([]byte(k.payload)) != k.tags {
+			t.Errorf("%s: ages %v, %d tags; want %v, %d", k.payload, got, k.g.tags([]byte(k.payload)), k.want, k.tags)
+		}
 	}
 }

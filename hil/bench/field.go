@@ -59,8 +59,8 @@ func influxFields(p []byte) int {
 func (g *gateway) ages(payload []byte, now time.Time, f func(time.Duration)) {
 	if g.nanoseconds {
 		for line := range bytes.Lines(payload) {
-			if w := bytes.Fields(line); len(w) == 3 {
-				if ns, err := strconv.ParseInt(string(w[2]), 10, 64); err == nil {
+			if w := bytes.Fields(line); len(w) >= 3 { // texts among the fields hold spaces
+				if ns, err := strconv.ParseInt(string(w[len(w)-1]), 10, 64); err == nil {
 					f(now.Sub(time.Unix(0, ns)))
 				}
 			}

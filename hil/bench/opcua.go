@@ -85,7 +85,8 @@ var opcuaGateways = []gateway{
 			c, _, err := startHoldfast(o, dir, tags.String(), opcuaPeriod, device, upstream)
 			return c, err
 		}},
-	{name: "telegraf", topic: "telegraf/#", tags: influxFields, nanoseconds: true,
+	{name: "telegraf", topic: "telegraf/#", nanoseconds: true,
+		tags: func(p []byte) int { return bytes.Count(p, []byte("\n")) }, // a line for each value, with its quality
 		start: func(ctx context.Context, o *Options, dir, endpoint, upstream string) (*child, error) {
 			var b strings.Builder
 			fmt.Fprintf(&b, "[[inputs.opcua_listener]]\nname = \"d0\"\nendpoint = \"opc.tcp://%s\"\nsecurity_policy = \"None\"\nsecurity_mode = \"None\"\nauth_method = \"Anonymous\"\ntimestamp = \"source\"\nsubscription_interval = \"100ms\"\n", endpoint)
