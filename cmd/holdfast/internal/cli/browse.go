@@ -109,7 +109,7 @@ func (a *app) browseDevice(ctx context.Context, name, address string, o *browseO
 		return err
 	}
 	log := slog.New(slog.DiscardHandler)
-	adapter := adapters(protocols.Env{Clock: clock.NewReal(), Log: log})[device.Protocol]
+	adapter := adapters(protocols.Env{Clock: clock.NewReal(), Log: log}, certificates(c.Data))[device.Protocol]
 	defer adapter.Close()
 	pd := c.Field.Device(device)
 	session, err := adapter.Open(pd.Field())

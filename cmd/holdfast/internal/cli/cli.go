@@ -94,7 +94,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.runCommand(), a.hubCommand(), a.fieldCommand(),
 		a.statusCommand(), a.tagsCommand(), a.writeCommand(),
-		a.configCommand(), a.journalCommand(), a.passwdCommand(), a.browseCommand(), a.libraryCommand(),
+		a.configCommand(), a.journalCommand(), a.passwdCommand(), a.browseCommand(), a.libraryCommand(), a.trustCommand(),
 		a.completionCommand(root), a.versionCommand(),
 	)
 	return root

@@ -2,13 +2,16 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"strings"
 
 	"holdfast/cmd/holdfast/internal/config"
+	"holdfast/cmd/holdfast/internal/fielddaemon"
 	"holdfast/cmd/holdfast/internal/hubdaemon"
 	"holdfast/drivers/clock"
+	"holdfast/drivers/disk"
 	"holdfast/drivers/gpio/gpiochip"
 	"holdfast/drivers/i2c"
 	"holdfast/drivers/i2c/i2cdev"
@@ -20,11 +23,17 @@ import (
 	upstreams "holdfast/hub/upstream/all"
 	"holdfast/protocols"
 	fieldprotocols "holdfast/protocols/all"
+	"holdfast/protocols/opcua"
 )
+
+// trustDir holds the certificates, below the field daemon's data directory.
+const trustDir = "opcua"
 
 // kinds are the implementations that this program has.
 func kinds() config.Kinds {
-	checkers := adapters(protocols.Env{Clock: clock.NewReal(), Log: slog.New(slog.DiscardHandler)})
+	checkers := adapters(protocols.Env{Clock: clock.NewReal(), Log: slog.New(slog.DiscardHandler)}, opcua.Options{
+		OpenFS: func() (disk.FS, error) { return nil, errors.New("checking opens no certificates") },
+	})
 	return config.Kinds{
 		Protocol: func(name string) config.DeviceCheck {
 			if a, ok := checkers[name]; ok {
@@ -38,8 +47,23 @@ func kinds() config.Kinds {
 	}
 }
 
+// certificates returns where the OPC UA adapter keeps certificates, below the
+// field daemon's data directory. Nothing is opened before a device needs it.
+func certificates(data string) opcua.Options {
+	o := opcua.Options{
+		OpenFS: func() (disk.FS, error) { return disk.OpenHost(fielddaemon.DataDir(data)) },
+		Dir:    trustDir,
+		Getenv: os.Getenv,
+	}
+	// Without a name the certificate names no host: servers look at its URI.
+	if host, err := os.Hostname(); err == nil {
+		o.Hosts = []string{host}
+	}
+	return o
+}
+
 // adapters makes the adapters of all field protocols on this machine's hardware.
-func adapters(env protocols.Env) map[string]protocols.Adapter {
+func adapters(env protocols.Env, certificates opcua.Options) map[string]protocols.Adapter {
 	return fieldprotocols.New(env, fieldprotocols.Host{
 		Lines:       gpiochip.New(gpiochip.Options{}),
 		OpenI2C:     openI2C,
@@ -48,6 +72,7 @@ func adapters(env protocols.Env) map[string]protocols.Adapter {
 		CheckSensor: sensors.Check,
 		OpenSensor:  sensors.Open,
 		ReadFile:    os.ReadFile,
+		OPCUA:       certificates,
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"holdfast/cmd/holdfast/internal/fielddaemon"
 	"holdfast/cmd/holdfast/internal/hubdaemon"
 	"holdfast/drivers/clock"
+	"holdfast/protocols"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -57,7 +58,10 @@ func (a *app) daemons(ctx context.Context, withHub, withField bool) error {
 		}
 	}
 	if withField {
-		set.field, err = fielddaemon.Open(c, fielddaemon.Options{Clock: real, Log: log.With("daemon", "field"), Version: a.Version, Adapters: adapters})
+		set.field, err = fielddaemon.Open(c, fielddaemon.Options{
+			Clock: real, Log: log.With("daemon", "field"), Version: a.Version,
+			Adapters: func(env protocols.Env) map[string]protocols.Adapter { return adapters(env, certificates(c.Data)) },
+		})
 		if err != nil {
 			if set.hub != nil {
 				err = errors.Join(err, set.hub.Close())

@@ -16,6 +16,8 @@ Usage:
     holdfast browse DEVICE | modbus TARGET
                                         look at what a field device offers
     holdfast library [PRODUCT]          products whose tags are known
+    holdfast trust list | add | accept | reject | remove
+                                        which OPC UA servers are believed
     holdfast journal inspect | verify   look at the hub's log on disk
     holdfast passwd                     make a password hash for a hub user
     holdfast completion SHELL           script for bash, zsh or fish

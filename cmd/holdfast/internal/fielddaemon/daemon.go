@@ -60,8 +60,9 @@ type Daemon struct {
 	reload   sync.Mutex
 }
 
-// DataDir returns where the daemon keeps what must survive.
-func DataDir(c *config.Config) string { return filepath.Join(c.Data, "field") }
+// DataDir returns where the daemon keeps what must survive, below the data
+// directory of the configuration.
+func DataDir(data string) string { return filepath.Join(data, "field") }
 
 // usedFile is where the ids of commands are kept that must not be used again.
 const usedFile = "commands"
@@ -70,7 +71,7 @@ const usedFile = "commands"
 // data and run directories, and no device before Run.
 func Open(c *config.Config, o Options) (*Daemon, error) {
 	d := &Daemon{o: o, config: c, started: o.Clock.Now()}
-	for _, dir := range []string{DataDir(c), c.Run} {
+	for _, dir := range []string{DataDir(c.Data), c.Run} {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return nil, err
 		}
@@ -114,7 +115,7 @@ func Open(c *config.Config, o Options) (*Daemon, error) {
 
 func (d *Daemon) openCommands() error {
 	c := d.config
-	fs, err := disk.OpenHost(DataDir(c))
+	fs, err := disk.OpenHost(DataDir(c.Data))
 	if err != nil {
 		return err
 	}
