@@ -186,7 +186,7 @@ func benchCommand() *cobra.Command {
 			fmt.Print(bench.Table(rows))
 		}
 		if write != "" {
-			return bench.WriteTable(write, rows, machine())
+			return bench.WriteTable(write, rows, machine(), only == "")
 		}
 		return nil
 	}}

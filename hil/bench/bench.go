@@ -132,20 +132,55 @@ const (
 	tableEnd   = "<!-- end of table -->"
 )
 
-// WriteTable replaces the table in the Markdown file at path, which marks its
-// place, and the line above it that says when and on what it was made.
-func WriteTable(path string, rows []Row, about string) error {
+// WriteTable puts rows into the table of the Markdown file at path, which marks
+// its place: a row takes the place of the row of the same name, and comes last
+// if there is none. With whole, rows that were not made again are left out.
+// about says when and on what the rows were made.
+func WriteTable(path string, rows []Row, about string, whole bool) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
 	head, rest, ok := strings.Cut(string(text), tableBegin)
-	_, tail, ok2 := strings.Cut(rest, tableEnd)
+	old, tail, ok2 := strings.Cut(rest, tableEnd)
 	if !ok || !ok2 {
 		return fmt.Errorf("%q has no place for the table: it needs a line %q and a line %q", path, tableBegin, tableEnd)
 	}
-	out := head + tableBegin + "\n\n" + about + "\n\n" + Table(rows) + "\n" + tableEnd + tail
+	table := Table(rows)
+	if !whole {
+		table = merge(old, table)
+	}
+	out := head + tableBegin + "\n\n" + about + "\n\n" + table + "\n" + tableEnd + tail
 	return os.WriteFile(path, []byte(out), 0o644)
+}
+
+// merge returns the old table with the lines of the new one in their places. A
+// measurement may make two rows of one name: the second is the second.
+func merge(old, table string) string {
+	var lines []string
+	place := map[string][]int{}
+	for line := range strings.Lines(old) {
+		if strings.HasPrefix(line, "|") {
+			place[cell(line)] = append(place[cell(line)], len(lines))
+			lines = append(lines, line)
+		}
+	}
+	for line := range strings.Lines(table) {
+		name := cell(line)
+		if at := place[name]; len(at) > 0 {
+			lines[at[0]], place[name] = line, at[1:]
+			continue
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "")
+}
+
+// cell returns the first cell of a table's line.
+func cell(line string) string {
+	_, rest, _ := strings.Cut(line, "|")
+	name, _, _ := strings.Cut(rest, "|")
+	return strings.TrimSpace(name)
 }
 
 // A series is one figure over all rounds.

@@ -41,7 +41,7 @@ func TestWriteTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := []Row{{Name: "a", Holdfast: "1", Target: "2", Met: Missed, Note: "x|y"}}
-	if err := WriteTable(path, rows, "made today"); err != nil {
+	if err := WriteTable(path, rows, "made today", true); err != nil {
 		t.Fatal(err)
 	}
 	out, err := os.ReadFile(path)
@@ -56,10 +56,24 @@ func TestWriteTable(t *testing.T) {
 	if strings.Contains(string(out), "stale row") {
 		t.Error("the old table is still there")
 	}
+	if err := WriteTable(path, []Row{{Name: "b", Holdfast: "7"}, {Name: "b", Holdfast: "8"}}, "first", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteTable(path, []Row{{Name: "b", Holdfast: "9"}, {Name: "a", Holdfast: "3"}}, "again", false); err != nil {
+		t.Fatal(err)
+	}
+	out, err = os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, c := strings.Index(string(out), "| a | 3 |"), strings.Index(string(out), "| b | 9 |"), strings.Index(string(out), "| b | 8 |")
+	if a < 0 || b < a || c < b || strings.Contains(string(out), "| 7 |") || strings.Count(string(out), "| what |") != 1 {
+		t.Errorf("rows did not take the places of their like:\n%s", out)
+	}
 	if err := os.WriteFile(path, []byte("# no place\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteTable(path, rows, ""); err == nil {
+	if err := WriteTable(path, rows, "", true); err == nil {
 		t.Error("a file without a place for the table was accepted")
 	}
 }
