@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"holdfast/cmd/holdfast/internal/config"
 	"holdfast/cmd/holdfast/internal/fielddaemon"
@@ -21,8 +23,10 @@ import (
 	"holdfast/drivers/spi/spidev"
 	"holdfast/hub"
 	upstreams "holdfast/hub/upstream/all"
+	"holdfast/hub/upstream/sparkplug"
 	"holdfast/protocols"
 	fieldprotocols "holdfast/protocols/all"
+	"holdfast/protocols/command"
 	"holdfast/protocols/opcua"
 )
 
@@ -95,8 +99,43 @@ func openSPI(ctx context.Context, name string, c spi.Config) (spi.ConnCloser, er
 }
 
 // upstreamMaker returns what makes the upstreams of a gateway.
-func upstreamMaker(c *config.Config, tags *hubdaemon.Tags, clk clock.Clock, log *slog.Logger) func(config.Upstream) (hub.Upstream, error) {
+func (a *app) upstreamMaker(c *config.Config, tags *hubdaemon.Tags, clk clock.Clock, log *slog.Logger) func(config.Upstream) (hub.Upstream, error) {
 	return func(u config.Upstream) (hub.Upstream, error) {
-		return upstreams.New(u.Type, u.Name, u.Settings, upstreams.Env{Device: c.Name, ReadFile: os.ReadFile, Clock: clk, Log: log, Readings: tags.Readings})
+		env := upstreams.Env{Device: c.Name, ReadFile: os.ReadFile, Clock: clk, Log: log, Readings: tags.Readings}
+		if u.Type == "sparkplug" {
+			means, err := tags.Sparkplug(c, u.Name, a.Version)
+			if err != nil {
+				return nil, err
+			}
+			means.Command = edgeCommands(c, log.With("upstream", u.Name))
+			env.Sparkplug = func(string) sparkplug.Means { return means }
+		}
+		return upstreams.New(u.Type, u.Name, u.Settings, env)
+	}
+}
+
+// handover is how long a command of an edge node may take beyond the write:
+// waiting for its turn, and the way there and back.
+const handover = 5 * time.Second
+
+// edgeCommands returns what carries out the commands that come by an upstream: as
+// any other client of the hub would, and judged as one from afar, since they
+// were issued by another clock. It waits for each answer, so that commands are
+// carried out in their order.
+func edgeCommands(c *config.Config, log *slog.Logger) func(context.Context, sparkplug.Command) error {
+	bound := c.Field.Commands.Timeout.Std() + handover
+	return func(ctx context.Context, e sparkplug.Command) error {
+		ctx, cancel := context.WithTimeout(ctx, bound)
+		defer cancel()
+		r := command.Request{ID: e.ID, Device: e.Device, Tag: e.Tag, Value: hubdaemon.PointValue(e.Value), Issued: e.Issued, Expires: e.Expires}
+		res, took, err := fielddaemon.Ask(ctx, c.Run, &r, false)
+		if err != nil {
+			return err
+		}
+		if res.Status != command.Done {
+			return fmt.Errorf("%s: %s", res.Status, res.Reason)
+		}
+		log.Info("command is carried out", "id", e.ID, "device", e.Device, "tag", e.Tag, "took", took)
+		return nil
 	}
 }

@@ -51,7 +51,7 @@ func (a *app) daemons(ctx context.Context, withHub, withField bool) error {
 		}
 		tags := hubdaemon.NewTags(c)
 		set.hub, err = hubdaemon.Open(c, hubdaemon.Options{
-			Clock: real, Log: log.With("daemon", "hub"), Version: a.Version, Upstream: upstreamMaker(c, tags, real, log), Tags: tags, SyncDelay: delay,
+			Clock: real, Log: log.With("daemon", "hub"), Version: a.Version, Upstream: a.upstreamMaker(c, tags, real, log), Tags: tags, SyncDelay: delay,
 		})
 		if err != nil {
 			return err

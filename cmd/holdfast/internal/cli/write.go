@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"holdfast/cmd/holdfast/internal/config"
 	"holdfast/cmd/holdfast/internal/fielddaemon"
 	"holdfast/hub/client"
 	"holdfast/protocols/command"
@@ -84,45 +82,15 @@ func parseValue(s string) (point.Value, error) {
 func send(ctx context.Context, run string, r *command.Request, expires time.Duration) (*command.Result, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, expires+answerGrace)
 	defer cancel()
-	topic := fielddaemon.ResultPrefix + r.ID
-	answers := make(chan *command.Result, 1)
-	conn, _, err := client.Dial(ctx, client.Options{
-		URL: "unix://" + filepath.Join(run, config.HubSocket),
-		OnMessage: func(_ *client.Conn, m *client.Message) {
-			if res, err := command.ParseResult(m.Payload); err == nil && res.ID == r.ID {
-				select {
-				case answers <- &res:
-				default: // a repeated answer
-				}
-			}
-		},
-	})
-	if err != nil {
-		return nil, 0, hubFailure(err)
-	}
-	defer conn.Close()
-	if _, err := conn.Subscribe(ctx, client.Subscription{Filter: topic, QoS: 1}); err != nil {
-		return nil, 0, hubFailure(err)
-	}
-	payload := command.AppendRequest(nil, r)
-	props := client.AppendResponseTopic(client.AppendContentType(nil, "application/json"), topic)
-	if signed, err := fielddaemon.Sign(run, props, payload); err == nil {
-		props = signed // without it the command is judged like one from afar
-	}
-	start := time.Now()
-	m := client.Message{Topic: []byte(fielddaemon.CommandTopic), Payload: payload, Props: props, QoS: 1, Expiry: expires}
-	if err := conn.PublishWait(ctx, &m); err != nil {
-		return nil, 0, hubFailure(err)
-	}
-	select {
-	case res := <-answers:
-		return res, time.Since(start), nil
-	case <-conn.Done():
-		return nil, 0, hubFailure(conn.Err())
-	case <-ctx.Done():
+	res, took, err := fielddaemon.Ask(ctx, run, r, true)
+	switch {
+	case errors.Is(err, fielddaemon.ErrNoAnswer):
 		return nil, 0, unreachable(fmt.Errorf("no answer to the command within %s; it may have been carried out", expires+answerGrace),
 			"the field daemon does not run, or commands are disabled; see \"holdfast status\"")
+	case err != nil:
+		return nil, 0, hubFailure(err)
 	}
+	return res, took, nil
 }
 
 func hubFailure(err error) error {

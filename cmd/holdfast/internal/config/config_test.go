@@ -19,7 +19,7 @@ const example = "../../config.example.toml"
 var anything = config.Kinds{
 	Protocol:  func(string) config.DeviceCheck { return func(protocols.Device) error { return nil } },
 	Upstream:  func(string, string, map[string]any) error { return nil },
-	Upstreams: []string{"mqtt"},
+	Upstreams: []string{"mqtt", "sparkplug"},
 }
 
 // TestExampleNamesEveryKey holds the example against the types: a key that is

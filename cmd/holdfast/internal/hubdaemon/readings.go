@@ -8,6 +8,7 @@ import (
 	"holdfast/cmd/holdfast/internal/config"
 	"holdfast/hub"
 	"holdfast/hub/upstream/mqtt"
+	"holdfast/hub/upstream/sparkplug"
 	"holdfast/protocols/payload"
 )
 
@@ -19,6 +20,7 @@ type Tags struct{ index atomic.Pointer[tagIndex] }
 type tagIndex struct {
 	gateway string
 	devices map[string]map[string]payload.Tag
+	edge    []sparkplug.Device // the same as edge nodes tell it
 }
 
 // NewTags returns the tags of a configuration.
@@ -46,6 +48,7 @@ func (t *Tags) Set(c *config.Config) {
 			tags[d.Tags[k].Name] = tag
 		}
 		x.devices[d.Name] = tags
+		x.edge = append(x.edge, edgeDevice(d))
 	}
 	t.index.Store(x)
 }
