@@ -132,13 +132,6 @@ func (f *fakeServer) lose(node uint32, v float64, keep bool) {
 	}
 }
 
-// again sends a message that was sent before.
-func (f *fakeServer) again(seq uint32) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.publish(f.sub.kept[seq])
-}
-
 // keepAlive sends an empty message.
 func (f *fakeServer) keepAlive() {
 	f.mu.Lock()

@@ -60,6 +60,7 @@ type server struct {
 	mu      sync.Mutex
 	states  map[string]string // by topic
 	ignored bool              // UNSUBSCRIBE gets no answer
+	asked   int               // UNSUBSCRIBEs that came
 }
 
 func newRecorder(t *testing.T) *recorder {
@@ -125,6 +126,7 @@ func (s *server) onPacket(ses *clienttest.Session, p *packets.Packet) bool {
 	case packets.Unsubscribe:
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		s.asked++
 		return s.ignored
 	case packets.Disconnect:
 		s.add(ses, p, "DISCONNECT")
@@ -211,7 +213,6 @@ func (r *recorder) kinds(conn int) string {
 // An edge is an edge node in the hands of a test.
 type edge struct {
 	t    *testing.T
-	r    *recorder
 	clk  *clocktest.Fake
 	up   *sparkplug.Upstream
 	link hub.Link
@@ -219,6 +220,7 @@ type edge struct {
 	mu      sync.Mutex
 	batches map[uint64]*sparkplug.Batch
 	offset  uint64
+	middle  func() // called when a record is read
 }
 
 func newEdge(t *testing.T, o sparkplug.Options) *edge {
@@ -239,6 +241,10 @@ func newEdge(t *testing.T, o sparkplug.Options) *edge {
 
 // decode finds the batch that the test has put aside for a record.
 func (e *edge) decode(r *hub.Record, b *sparkplug.Batch) error {
+	if e.middle != nil {
+		e.middle()
+		e.middle = nil
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var n uint64
