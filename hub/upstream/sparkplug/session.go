@@ -370,9 +370,9 @@ func (s *session) publishData(kind, device string) error {
 	return err
 }
 
-// bury sends the death of a device that is out of reach.
+// bury sends the death of a device that lives and is out of reach.
 func (s *session) bury(d *device) error {
-	if !d.born || !d.gone() {
+	if !d.gone() {
 		return nil
 	}
 	return s.deviceDeath(d)

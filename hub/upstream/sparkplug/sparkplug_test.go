@@ -270,18 +270,21 @@ func TestConfigurationChanges(t *testing.T) {
 	devices := plant()
 	r, srv, e := open(t, sparkplug.Options{Means: sparkplug.Means{Devices: func() []sparkplug.Device { return devices }}})
 	e.send("press", number("temp", 1), number("learned", 2))
-	e.send("oven", lostReading("temp"))
-	devices = []sparkplug.Device{{Name: "press", Tags: devices[0].Tags[1:]}, {Name: "saw", Tags: []sparkplug.Tag{{Name: "speed"}}}}
+	e.send("oven", number("temp", 1))
+	devices = []sparkplug.Device{{Name: "press", Tags: devices[0].Tags[1:]}, {Name: "saw", Tags: []sparkplug.Tag{{Name: "speed", Datatype: payload.UInt32}}}}
 	srv.Cut()
 	e.ends()
 	e.connect()
-	e.send("saw", number("speed", 1))
+	e.send("saw", reading("speed", payload.IntValue(1)))
 	if got := r.kinds(2); got != "CONNECT, SUBSCRIBE, NBIRTH, DBIRTH press, DBIRTH saw, DDATA saw" {
 		t.Error(got)
 	}
 	press := r.awaitCount("DBIRTH", 4)
 	if press.device != "press" || press.metric("temp") != nil || press.metric("learned") == nil || press.metric("count").Datatype != payload.Int16 {
 		t.Errorf("%+v", press.p)
+	}
+	if saw := r.awaitCount("DBIRTH", 5); saw.metric("speed").Datatype != payload.UInt64 { // which everybody reads
+		t.Errorf("%+v", saw.p)
 	}
 }
 
