@@ -18,7 +18,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -183,15 +182,6 @@ func (p *peer) set(t testing.TB, node string, value any) {
 	if got := p.tell(t, map[string]any{"do": "set", "node": node, "value": value}); got != "ok" {
 		t.Fatalf("set %s: %q", node, got)
 	}
-}
-
-func (p *peer) count(t testing.TB) int {
-	t.Helper()
-	n, err := strconv.Atoi(p.tell(t, map[string]any{"do": "count"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 func (p *peer) kill() {
